@@ -1,0 +1,1 @@
+"""The search: what to try, whether it worked, when to stop, and the commands people type."""

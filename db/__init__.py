@@ -1,0 +1,1 @@
+"""The lineage: records of everything tried, their SQL store and their git history."""

@@ -1,0 +1,1 @@
+"""The GPT substrate: model, text, training loop, validation and the optimizer that is evolved."""

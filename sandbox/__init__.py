@@ -1,0 +1,1 @@
+"""Whether and how candidate code runs: preflight, the jail and the evaluation worker."""

@@ -1,0 +1,139 @@
+"""What is asked of the sandbox and what comes back, as plain serialisable records.
+
+No tensors, no processes: the controller sees nothing of the sandbox but these types, so another
+executor can take the place of the local one without it noticing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+__all__ = ["Job", "Limits", "Outcome", "Split", "Status", "WorkerReady", "WorkerSpec"]
+
+
+class Status(StrEnum):
+    """How one training run ended; only the trusted side assigns it.
+
+    `sandbox_error` means that the sandbox itself failed: it is retried and never charged to the
+    candidate.
+    """
+
+    OK = "ok"
+    CRASH = "crash"
+    TIMEOUT_CPU = "timeout_cpu"
+    TIMEOUT_WALL = "timeout_wall"
+    OOM = "oom"
+    NAN = "nan"
+    DIVERGED = "diverged"
+    OUTPUT_LIMIT = "output_limit"
+    POLICY_VIOLATION = "policy_violation"
+    PROTOCOL_ERROR = "protocol_error"
+    PREFLIGHT_REJECT = "preflight_reject"
+    SANDBOX_ERROR = "sandbox_error"
+
+
+class Split(StrEnum):
+    """Which text a training run is validated on. The search may name only `search`."""
+
+    SEARCH = "search"
+    SEALED = "sealed"
+    OUT_OF_DISTRIBUTION = "ood"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one training run may use of the machine.
+
+    CPU time is the jail's own, memory is what the jail may add to the address space it starts
+    with. Output beyond `output_keep_bytes` is dropped, beyond `output_kill_bytes` fatal.
+    """
+
+    cpu_s: float = 120.0
+    wall_s: float = 600.0
+    memory_bytes: int = 4 << 30
+    descriptors: int = 64
+    output_keep_bytes: int = 64 << 10
+    output_kill_bytes: int = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSpec:
+    """Everything an evaluation worker needs to know before its first job.
+
+    `data_path` None means the default corpus, `tokenizer` None the profile's. `required_level` is the lowest sandbox level
+    (0 to 4) the worker may start with; `unsafe` lets it run below that, and every outcome says so.
+    """
+
+    profile: str = "cpu"
+    data_path: str | None = None
+    tokenizer: str | None = None
+    device: str = "cpu"
+    compile: bool = False
+    required_level: int = 2
+    unsafe: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerReady:
+    """What a worker reports once it can take jobs: the facts every score depends on."""
+
+    profile: str
+    steps: int
+    tokens_per_step: int
+    parameters: int
+    corpus: str
+    corpus_digest: str
+    validation_bytes: int
+    sandbox_level: int
+    capabilities: tuple[str, ...]
+    compile: bool
+    device: str
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """Train with `source` as the optimizer and validate.
+
+    Initial weights and data order follow from `seed` alone, so two jobs with equal seed and
+    steps are a pair. `source_name` is what the candidate's file is called in tracebacks.
+    """
+
+    source: str
+    seed: int
+    steps: int
+    split: Split = Split.SEARCH
+    limits: Limits = field(default_factory=Limits)
+    source_name: str = "optim.py"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What happened in one training run.
+
+    `bpb` is None unless `status` is `ok`: a failure never becomes a score. `reason` is one
+    sentence a proposer can act on, `line` the line of the candidate's file it points at.
+    `curve` holds (step, training loss in nats) pairs. `fingerprint` is a digest of the final
+    parameters: equal fingerprints at equal seed and steps mean equal behaviour. `jail_cpu_s` is
+    the CPU time of the candidate's process, `train_cpu_s` the worker's own. `output_tail` is
+    what the candidate printed, capped and stripped of control characters.
+    """
+
+    status: Status
+    reason: str
+    bpb: float | None
+    curve: tuple[tuple[int, float], ...]
+    fingerprint: str | None
+    line: int | None = None
+    jail_cpu_s: float = 0.0
+    train_cpu_s: float = 0.0
+    wall_s: float = 0.0
+    peak_memory_bytes: int = 0
+    output_tail: str = ""
+    sandbox_level: int = 0
+    unsafe: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.bpb is not None) != (self.status is Status.OK):
+            raise ValueError(f"only an ok run has a score: {self.status=} {self.bpb=}")

@@ -1,0 +1,58 @@
+"""Jobs, outcomes and reports as JSON lines between the controller and its workers."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+from sandbox.jobs import Job, Limits, Outcome, Split, Status, WorkerReady
+
+__all__ = [
+    "MESSAGE_FAILED",
+    "MESSAGE_OUTCOME",
+    "MESSAGE_PROGRESS",
+    "MESSAGE_READY",
+    "MESSAGE_REFUSED",
+    "decode_job",
+    "decode_outcome",
+    "decode_ready",
+    "encode_job",
+    "encode_message",
+]
+
+MESSAGE_READY = "ready"
+MESSAGE_REFUSED = "refused"
+MESSAGE_PROGRESS = "progress"
+MESSAGE_OUTCOME = "outcome"
+MESSAGE_FAILED = "failed"
+
+
+def encode_message(kind: str, **fields: Any) -> bytes:
+    """Encode one message of a worker as a line."""
+    return json.dumps({"type": kind, **fields}).encode("ascii") + b"\n"
+
+
+def encode_job(job: Job) -> bytes:
+    """Encode a job as a line."""
+    return json.dumps(dataclasses.asdict(job)).encode("ascii") + b"\n"
+
+
+def decode_job(line: bytes) -> Job:
+    """Read back what `encode_job` wrote."""
+    fields = json.loads(line)
+    fields["limits"] = Limits(**fields["limits"])
+    fields["split"] = Split(fields["split"])
+    return Job(**fields)
+
+
+def decode_outcome(fields: dict[str, Any]) -> Outcome:
+    """Read an outcome from the fields of its message."""
+    status = Status(fields["status"])
+    curve = tuple((int(step), float(loss)) for step, loss in fields["curve"])
+    return Outcome(**{**fields, "status": status, "curve": curve})
+
+
+def decode_ready(fields: dict[str, Any]) -> WorkerReady:
+    """Read a worker's report from the fields of its message."""
+    return WorkerReady(**{**fields, "capabilities": tuple(fields["capabilities"])})
