@@ -19,7 +19,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 from sandbox.jobs import Job, Outcome, Status, WorkerReady, WorkerSpec
 from sandbox.wire import (
@@ -184,7 +184,7 @@ class _Worker:
         self._spec = spec
         self._cache_dir = cache_dir
         self._process: asyncio.subprocess.Process | None = None
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker
+        self._stderr: IO[bytes] | None = None
         self.current: Running | None = None
 
     @property
@@ -199,8 +199,7 @@ class _Worker:
             WorkerRefused: it cannot work with this configuration.
             _WorkerLostError: it ended or did not answer.
         """
-        self._stderr.seek(0)
-        self._stderr.truncate()
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the worker is killed
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -229,7 +228,8 @@ class _Worker:
         self.current = Running(job=job, started_at=time.monotonic(), step=0)
         try:
             process.stdin.write(encode_job(job))
-            await asyncio.wait_for(process.stdin.drain(), _SILENCE_S)
+            async with asyncio.timeout(_SILENCE_S):
+                await process.stdin.drain()
             while True:
                 message = await self._receive(_SILENCE_S)
                 if message["type"] == MESSAGE_OUTCOME:
@@ -250,13 +250,17 @@ class _Worker:
             self._process.kill()
         await self._process.wait()
         self._process = None
+        if self._stderr is not None:
+            self._stderr.close()
+            self._stderr = None
 
     async def _receive(self, timeout_s: float) -> dict[str, Any]:
         process = self._require_process()
         if process.stdout is None:
             raise _WorkerLostError("a worker has no output")
         try:
-            line = await asyncio.wait_for(process.stdout.readline(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                line = await process.stdout.readline()
         except TimeoutError as error:
             raise _WorkerLostError(f"a worker was silent for {timeout_s:.0f} s") from error
         if not line.endswith(b"\n"):
@@ -266,6 +270,8 @@ class _Worker:
         return message
 
     def _last_words(self) -> str:
+        if self._stderr is None:
+            return ""
         self._stderr.seek(0)
         lines = self._stderr.read().decode("utf-8", errors="replace").split("\n")
         return " | ".join([line for line in lines if line.strip()][-_STDERR_LINES:])

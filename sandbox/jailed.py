@@ -137,8 +137,7 @@ class Zygote:
         """
         if self._is_ready:
             return
-        self._control.settimeout(_ZYGOTE_START_S)
-        threads = self._receive()["threads"]
+        threads = self._receive(_ZYGOTE_START_S)["threads"]
         if threads != 1:
             raise SandboxFailure(f"the zygote has {threads} threads; forking it could hang")
         self._is_ready = True
@@ -179,8 +178,7 @@ class Zygote:
 
     def exit_report(self) -> ExitReport:
         """Wait for the report on the jail that has ended or is being killed."""
-        self._control.settimeout(_EXIT_S)
-        return ExitReport(**self._receive())
+        return ExitReport(**self._receive(_EXIT_S))
 
     def close(self) -> None:
         """End the zygote, and with it any jail."""
@@ -188,8 +186,9 @@ class Zygote:
         self._process.kill()
         self._process.wait()
 
-    def _receive(self) -> dict[str, Any]:
+    def _receive(self, timeout_s: float) -> dict[str, Any]:
         try:
+            self._control.settimeout(timeout_s)
             message = self._control.recv(_READ_BYTES)
         except OSError as error:
             raise SandboxFailure(f"the zygote did not answer: {error}") from error
@@ -219,6 +218,7 @@ class Jail:
         self.printed = bytearray()
         self.printed_bytes = 0
         self._output_open = True
+        self._fds: tuple[int, ...] = (pidfd, requests, answers, output, self._stat)
         for fd in (answers, output):
             os.set_blocking(fd, False)
         self._poller = select.poll()
@@ -288,10 +288,16 @@ class Jail:
         """Kill the jail if it still runs, and wait until it is gone."""
         if self.report is None:
             self._signal(signal.SIGKILL)
-            self.report = self._zygote.exit_report()
-            for fd in (self._pidfd, self._requests, self._answers, self._output, self._stat):
-                os.close(fd)
+            try:
+                self.report = self._zygote.exit_report()
+            finally:
+                self._close()
         return self.report
+
+    def _close(self) -> None:
+        fds, self._fds = self._fds, ()
+        for fd in fds:
+            os.close(fd)
 
     def _state(self) -> bytes:
         try:
@@ -345,6 +351,11 @@ class JailedOptimizer:
         if self._jail.report is None:
             self._jail.drain_output(self._limits.output_keep_bytes)
         return self._jail.kill()
+
+    @property
+    def pid(self) -> int:
+        """Process id of the jail."""
+        return self._jail.pid
 
     @property
     def output_tail(self) -> str:

@@ -61,8 +61,9 @@ class Limits:
 class WorkerSpec:
     """Everything an evaluation worker needs to know before its first job.
 
-    `data_path` None means the default corpus, `tokenizer` None the profile's. `required_level` is the lowest sandbox level
-    (0 to 4) the worker may start with; `unsafe` lets it run below that, and every outcome says so.
+    `data_path` None means the default corpus, `tokenizer` None the profile's. `required_level` is
+    the lowest sandbox level (0 to 4) the worker may start with; `unsafe` lets it run below that,
+    and every outcome says so.
     """
 
     profile: str = "cpu"

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import nanochat.optim
+from nanochat.contract import Horizon
+from nanochat.loop import InProcess, train
+from sandbox.evaluator import Evaluator, UnusableConfigurationError, WarmModel
+from sandbox.jailed import Zygote
+from sandbox.jobs import Job, Limits, Outcome, Split, Status, WorkerSpec
+
+STEPS = 50  # beyond the shipped warm-up of 40
+SOURCE = Path(nanochat.optim.__file__).read_text(encoding="utf-8")
+ADAMW = """
+import torch
+
+class Optimizer(torch.optim.AdamW):
+    def observe(self, state):
+        pass
+
+def build_optimizer(params, horizon):
+    return Optimizer([p.tensor for p in params], lr=LR)
+"""
+
+
+@pytest.fixture(scope="module")
+def evaluator(zygote: Zygote) -> Iterator[Evaluator]:
+    return Evaluator(WorkerSpec(profile="micro"), zygote)
+
+
+def _run(evaluator: Evaluator, source: str, **job: object) -> Outcome:
+    fields = {"seed": 3, "steps": STEPS, "limits": Limits(cpu_s=30, wall_s=60)} | job
+    return evaluator.run(Job(source=source, **fields), lambda _: None)  # type: ignore[arg-type]  # shorthand
+
+
+def _train_in_process(module: ModuleType, source: str, profile: str) -> tuple[float, str]:
+    """Train the same job with the optimizer in this very process."""
+    warm = WarmModel(WorkerSpec(profile=profile))
+    warm.initialise(3)
+    exec(compile(source, "optim.py", "exec"), module.__dict__)  # noqa: S102 - our own optimizer
+    horizon = Horizon(
+        total_steps=STEPS,
+        tokens_per_step=warm.profile.tokens_per_step,
+        model_width=warm.profile.width,
+    )
+    service = InProcess(module.build_optimizer(warm.infos, horizon))
+    train(warm.model, warm.batches(3), service, steps=STEPS)
+    service.enter_eval()
+    return warm.validate(Split.SEARCH), warm.fingerprint()
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        pytest.param(SOURCE, id="shipped"),
+        pytest.param(
+            SOURCE.replace("tail_ema_horizon=0", "tail_ema_horizon=20").replace(
+                "control=False", "control=True"
+            ),
+            id="tail average and control on",
+        ),
+        pytest.param(ADAMW.replace("LR", "3e-3"), id="AdamW"),
+    ],
+)
+def test_a_jailed_run_is_bit_identical_to_the_same_run_in_process(
+    evaluator: Evaluator, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = ModuleType("optimizer_in_process")
+    monkeypatch.setitem(__import__("sys").modules, module.__name__, module)
+
+    outcome = _run(evaluator, source)
+    bpb, fingerprint = _train_in_process(module, source, "micro")
+
+    assert outcome.status is Status.OK, outcome.reason
+    assert outcome.bpb == bpb
+    assert outcome.fingerprint == fingerprint
+
+
+def test_a_repeated_job_gives_the_same_bits(evaluator: Evaluator) -> None:
+    first = _run(evaluator, SOURCE)
+    _run(evaluator, SOURCE, seed=4)
+
+    assert _run(evaluator, SOURCE).bpb == first.bpb
+
+
+def test_the_seed_changes_the_score(evaluator: Evaluator) -> None:
+    assert _run(evaluator, SOURCE).bpb != _run(evaluator, SOURCE, seed=4).bpb
+
+
+def test_the_splits_are_different_texts(evaluator: Evaluator) -> None:
+    scores = {_run(evaluator, SOURCE, split=split).bpb for split in Split}
+
+    assert len(scores) == len(Split)
+
+
+@pytest.mark.parametrize(
+    ("source", "status"),
+    [
+        (ADAMW.replace("LR", "float('nan')"), Status.CRASH),  # torch refuses the rate
+        (
+            ADAMW.replace("LR", "1e-3") + "\nOptimizer.step = lambda self: [p.data.normal_(0, 9)"
+            " for p in self.param_groups[0]['params']]",
+            Status.DIVERGED,
+        ),
+        (
+            ADAMW.replace("LR", "1e-3").replace(
+                "        pass",
+                "        self.param_groups[0]['params'][0].data.fill_(float('nan'))",
+            ),
+            Status.NAN,
+        ),
+        (
+            ADAMW.replace("LR", "1e-3")
+            + "\nOptimizer.eval = lambda self: [p.data.fill_(float('inf'))"
+            " for p in self.param_groups[0]['params']]",
+            Status.NAN,
+        ),
+        ("import os\nos.listdir('/')", Status.POLICY_VIOLATION),
+        ("def build_optimizer(params):\n    pass\n", Status.CRASH),
+    ],
+)
+def test_a_failure_is_a_status_with_a_reason_and_never_a_score(
+    evaluator: Evaluator, source: str, status: Status
+) -> None:
+    outcome = _run(evaluator, source)
+
+    assert outcome.status is status, outcome.reason
+    assert outcome.bpb is None
+    assert outcome.fingerprint is None
+    assert len(outcome.reason) > 10
+
+
+def test_a_failed_job_leaves_no_trace_in_the_next_one(evaluator: Evaluator) -> None:
+    before = _run(evaluator, SOURCE)
+    poison = ADAMW.replace("LR", "1e-3") + (
+        "\nOptimizer.step = lambda self: [(p.data.fill_(7), p.grad.fill_(float('nan')))"
+        " for p in self.param_groups[0]['params']] and 1 / 0"
+    )
+    assert _run(evaluator, poison).status is Status.CRASH
+
+    assert _run(evaluator, SOURCE).bpb == before.bpb
+
+
+def test_the_curve_has_every_step(evaluator: Evaluator) -> None:
+    outcome = _run(evaluator, ADAMW.replace("LR", "1e-3"), steps=12)
+
+    assert [step for step, _ in outcome.curve] == list(range(12))
+    assert outcome.curve[-1][1] < outcome.curve[0][1]
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        (WorkerSpec(profile="nope"), "unknown profile"),
+        (WorkerSpec(profile="micro", data_path="missing.txt"), "missing.txt"),
+        (WorkerSpec(profile="micro", device="abacus"), "abacus"),
+        (WorkerSpec(profile="micro", tokenizer="runes"), "runes"),
+    ],
+)
+def test_an_unusable_configuration_says_what_is_wrong(
+    zygote: Zygote, spec: WorkerSpec, words: str
+) -> None:
+    with pytest.raises(UnusableConfigurationError, match=words):
+        Evaluator(spec, zygote)

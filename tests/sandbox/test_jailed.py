@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import gc
+import os
+import select
+import signal
+
+import pytest
+import torch
+
+from sandbox.jailed import JailFailure, SandboxFailure, Zygote
+from sandbox.jobs import Status
+from tests.sandbox.jails import LIMITS, Rig, jailed, optimizer_file
+
+
+def test_an_honest_step_updates_the_shared_parameters(zygote: Zygote) -> None:
+    with jailed(zygote, optimizer_file("pass")) as rig:
+        rig.optimizer.build()
+        rig.params.fill_(1.0)
+        rig.grads.fill_(2.0)
+
+        rig.step()
+
+        assert torch.equal(rig.params, torch.zeros_like(rig.params))
+
+
+def test_the_training_state_arrives_as_it_was_sent(zygote: Zygote) -> None:
+    source = optimizer_file("print(self.seen)")
+    with jailed(zygote, source) as rig:
+        rig.optimizer.build()
+        rig.step(number=7)
+        rig.optimizer.end()
+
+        assert (
+            "TrainingState(step=7, total_steps=10, loss=2.0, tokens=64)"
+            in rig.optimizer.output_tail
+        )
+
+
+@pytest.mark.parametrize(
+    ("step", "status", "words"),
+    [
+        ("raise ValueError('no')", Status.CRASH, "line 9 in step: ValueError: no"),
+        ("while True: pass", Status.TIMEOUT_CPU, "1.00 s of CPU"),
+        ("torch.zeros(10**11)", Status.OOM, "line 9"),
+        ("bytearray(10**11)", Status.OOM, "MemoryError"),
+        ("open('/etc/hostname')", Status.POLICY_VIOLATION, "/etc/hostname"),
+        ("import os; os.fork()", Status.POLICY_VIOLATION, "not permitted"),
+        ("import os; os.execv('/bin/true', ['true'])", Status.POLICY_VIOLATION, "not permitted"),
+        ("import socket; socket.socket()", Status.POLICY_VIOLATION, "not permitted"),
+        ("import os; os.kill(os.getppid(), 9)", Status.POLICY_VIOLATION, "not permitted"),
+        ("print('x' * 2_000_000)", Status.OUTPUT_LIMIT, "1048576"),
+        ("import os; os._exit(0)", Status.PROTOCOL_ERROR, "exit code 0"),
+        ("import ctypes; ctypes.string_at(0)", Status.CRASH, "SIGSEGV"),
+        ("raise SystemExit(0)", Status.CRASH, "SystemExit"),
+        ("import threading; threading.Thread(target=print).start()", Status.CRASH, "thread"),
+    ],
+)
+def test_a_failing_candidate_gets_its_verdict_and_a_reason(
+    zygote: Zygote, step: str, status: Status, words: str
+) -> None:
+    with jailed(zygote, optimizer_file(step)) as rig:
+        rig.optimizer.build()
+
+        with pytest.raises(JailFailure) as caught:
+            rig.step()
+
+        assert caught.value.status is status
+        assert words in caught.value.reason
+
+
+def test_a_sleeping_candidate_is_ended_by_the_wall_clock(zygote: Zygote) -> None:
+    limits = dataclasses.replace(LIMITS, wall_s=0.3)
+    with jailed(zygote, optimizer_file("import time; time.sleep(60)"), limits) as rig:
+        rig.optimizer.build()
+
+        with pytest.raises(JailFailure) as caught:
+            rig.step()
+
+        assert caught.value.status is Status.TIMEOUT_WALL
+
+
+def test_an_error_in_the_file_itself_names_its_line(zygote: Zygote) -> None:
+    with jailed(zygote, "import torch\n\ndef broken(:\n") as rig:
+        with pytest.raises(JailFailure) as caught:
+            rig.optimizer.build()
+
+        assert (caught.value.status, caught.value.line) == (Status.CRASH, 3)
+
+
+# The answer pipe is the only writable pipe besides the output, whatever its number.
+_WRITE_EVERYWHERE = """
+import os
+for fd in range(3, 64):
+    try:
+        os.write(fd, {message!r})
+    except OSError:
+        pass
+"""
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"dd",
+        b"d",
+        b"x",
+        b"e\xff\xff\xff\xff",
+        b"e\x02\x00\x00\x00[]",
+        b"e\x04\x00\x00\x00\xff\xfe??",
+    ],
+)
+def test_forged_answers_are_a_protocol_error(zygote: Zygote, message: bytes) -> None:
+    with jailed(zygote, optimizer_file(_WRITE_EVERYWHERE.format(message=message))) as rig:
+        rig.optimizer.build()
+
+        with pytest.raises(JailFailure) as caught:
+            _train(rig)
+
+        assert caught.value.status is Status.PROTOCOL_ERROR
+
+
+def _train(rig: Rig) -> None:
+    for number in range(3):
+        rig.step(number)
+
+
+def test_closing_the_answer_pipe_is_a_protocol_error(zygote: Zygote) -> None:
+    step = """
+    import os
+    for fd in range(3, 64):
+        try:
+            os.close(fd)
+        except OSError:
+            pass
+    while True:
+        pass
+    """
+    with jailed(zygote, optimizer_file(step)) as rig:
+        rig.optimizer.build()
+
+        with pytest.raises(JailFailure) as caught:
+            rig.step()
+
+        assert caught.value.status in (Status.PROTOCOL_ERROR, Status.TIMEOUT_CPU)
+
+
+def test_a_jail_is_stopped_outside_its_turn(zygote: Zygote) -> None:
+    """An answer sent early must not let the candidate write on during the worker's turn."""
+    step = (
+        _WRITE_EVERYWHERE.format(message=b"d")
+        + "\nwhile True: self.param_groups[0]['params'][0].data.add_(1)"
+    )
+    with jailed(zygote, optimizer_file(step)) as rig:
+        rig.optimizer.build()
+        rig.step()
+
+        first = rig.params.clone()
+        busy = sum(range(2_000_000))
+        second = rig.params.clone()
+
+        assert busy > 0
+        assert torch.equal(first, second)
+
+
+def test_terminal_escapes_never_leave_the_sandbox(zygote: Zygote) -> None:
+    source = optimizer_file(r"print('\x1b[2Jout'); raise ValueError('\x1b]0;title\x07\u202eboo')")
+    with jailed(zygote, source) as rig:
+        rig.optimizer.build()
+        with pytest.raises(JailFailure) as caught:
+            rig.step()
+        rig.optimizer.end()
+
+        for text in (caught.value.reason, rig.optimizer.output_tail):
+            assert all(character.isprintable() or character == "\n" for character in text)
+        assert "out" in rig.optimizer.output_tail
+
+
+def test_output_is_kept_up_to_its_limit_and_no_further(zygote: Zygote) -> None:
+    limits = dataclasses.replace(LIMITS, output_keep_bytes=100)
+    with jailed(zygote, optimizer_file("print('a' * 5000 + 'z' * 50)"), limits) as rig:
+        rig.optimizer.build()
+        rig.step()
+        rig.optimizer.end()
+
+        assert len(rig.optimizer.output_tail) == 100
+        assert rig.optimizer.output_tail.endswith("z" * 50 + "\n")
+
+
+def test_a_jail_sees_no_environment_and_no_spare_descriptor(
+    zygote: Zygote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "canary")
+    step = """
+    import errno, os
+    print(sorted(os.environ))
+    errors = []
+    for fd in range(64):
+        try:
+            errors.append(os.lseek(fd, 0, os.SEEK_CUR))
+        except OSError as error:
+            errors.append(error.errno)
+    print(len([number for number in errors if number != errno.EBADF]), "open")
+    """
+    with jailed(zygote, optimizer_file(step)) as rig:
+        rig.optimizer.build()
+        rig.step()
+        rig.optimizer.end()
+
+        assert "KEY" not in rig.optimizer.output_tail
+        # three standard ones, the request pipe and the answer pipe
+        assert "5 open" in rig.optimizer.output_tail
+
+
+def test_nothing_is_left_of_an_ended_jail(zygote: Zygote) -> None:
+    with jailed(zygote, optimizer_file("while True: pass")) as rig:
+        rig.optimizer.build()
+        pid = rig.optimizer.pid
+        with pytest.raises(JailFailure):
+            rig.step()
+        report = rig.optimizer.end()
+
+        assert report.signal == signal.SIGKILL
+        assert report.cpu_s >= 1.0
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_descriptors_do_not_pile_up_over_many_jails(zygote: Zygote) -> None:
+    counts = []
+    for _ in range(4):
+        with jailed(zygote, optimizer_file("pass")) as rig:
+            rig.optimizer.build()
+        del rig
+        gc.collect()  # the rig's own maps hold descriptors
+        counts.append(len(os.listdir("/proc/self/fd")))
+
+    assert len(set(counts)) == 1
+
+
+def test_a_jail_ends_with_its_zygote() -> None:
+    zygote = Zygote()
+    with contextlib.suppress(SandboxFailure), jailed(zygote, optimizer_file("pass")) as rig:
+        rig.optimizer.build()
+        pidfd = os.pidfd_open(rig.optimizer.pid)
+
+        zygote.close()
+
+        ended, _, _ = select.select([pidfd], [], [], 10.0)
+        os.close(pidfd)
+        assert ended

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from sandbox.jobs import Job, Limits, Outcome, Split, Status
+from sandbox.wire import decode_job, decode_outcome, encode_job, encode_message
+
+
+def test_a_job_survives_the_trip() -> None:
+    job = Job(
+        source="x = 'é\n'", seed=7, steps=3, split=Split.SEALED, limits=Limits(cpu_s=1.5, wall_s=2)
+    )
+
+    assert decode_job(encode_job(job)) == job
+
+
+def test_an_outcome_survives_the_trip_to_the_bit() -> None:
+    outcome = Outcome(
+        status=Status.OK,
+        reason="done",
+        bpb=0.1 + 0.2,
+        curve=((0, 5.5), (1, 1 / 3)),
+        fingerprint="ab",
+    )
+    line = encode_message("outcome", outcome=dataclasses.asdict(outcome))
+
+    assert decode_outcome(json.loads(line)["outcome"]) == outcome
+
+
+def test_a_failure_with_a_score_cannot_be_built() -> None:
+    with pytest.raises(ValueError, match="score"):
+        Outcome(status=Status.NAN, reason="", bpb=1.0, curve=(), fingerprint=None)
