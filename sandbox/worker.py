@@ -17,6 +17,7 @@ import time
 
 import torch
 
+from nanochat.allocator import keep_freed_memory
 from sandbox.confine import die_with_parent
 from sandbox.evaluator import Evaluator, UnusableConfigurationError
 from sandbox.jailed import SandboxFailure, Zygote
@@ -61,6 +62,7 @@ def main() -> int:
     """Start up, report ready or refuse, then carry out jobs until the input ends."""
     die_with_parent(int(sys.argv[2]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the controller's to act on
+    keep_freed_memory()
     channel = _Channel()
     spec = WorkerSpec(**json.loads(sys.argv[1]))
     # The zygote first: it must be forked before this process has computed anything, and it

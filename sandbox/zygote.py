@@ -29,6 +29,7 @@ import torch._dynamo
 import torch.optim.lr_scheduler
 import torch.optim.swa_utils
 
+from nanochat.allocator import keep_freed_memory
 from sandbox.confine import die_with_parent
 from sandbox.jail import Descriptors, run_jail
 
@@ -105,6 +106,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the controller's to act on
     control = socket.socket(fileno=int(sys.argv[2]))
     torch.set_num_threads(1)
+    keep_freed_memory()  # the jails inherit it; one step's buffers serve the next
     with torch.autograd.profiler.record_function("warm-up"):
         pass  # its first use imports a module, and every optimizer step uses it
     # The children share these pages as long as no collector writes into them.

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -28,7 +27,7 @@ def build_optimizer(params, horizon):
 
 
 @pytest.fixture(scope="module")
-def evaluator(zygote: Zygote) -> Iterator[Evaluator]:
+def evaluator(zygote: Zygote) -> Evaluator:
     return Evaluator(WorkerSpec(profile="micro"), zygote)
 
 
