@@ -1,0 +1,1 @@
+"""The rules of preflight, one module for each thing that is looked at."""

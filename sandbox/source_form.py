@@ -1,0 +1,163 @@
+"""Read Python source as a sequence of top-level statements, and tell equal programs apart.
+
+Programs here are children of one another and differ in a few statements, so whatever is computed
+per statement is remembered by its text, and the stretches between region markers are parsed one
+by one: looking at a child costs a parse of the region that changed. That is also stricter than a
+parse of the whole, since no statement can reach across a marker. Nothing here executes the
+source, and no text makes it crash.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import re
+import warnings
+from dataclasses import dataclass
+from functools import lru_cache
+
+__all__ = ["SourceError", "Statement", "digest", "normalised_digest", "parse", "statements"]
+
+# Where a source is cut into pieces. What is left of a marker's line is the empty first line of the
+# piece after it.
+_MARKER_LINE = re.compile(r"^# EVOLVE-BLOCK-(?:START|END)\b.*$", re.MULTILINE)
+
+
+class SourceError(ValueError):
+    """A source is not Python that can be read.
+
+    Attributes:
+        line: where, from 1.
+        reason: what is wrong, without the line number.
+    """
+
+    def __init__(self, *, line: int, reason: str) -> None:
+        super().__init__(f"line {line}: {reason}")
+        self.line = line
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """The whole lines of one top-level statement, decorators included.
+
+    `first_line` and `last_line` count from 1 in the file. `nodes` holds one node; more where a
+    semicolon puts several statements on a line. The same nodes serve every program that has the
+    text around them, so theirs are not the lines of the file: `line_of` gives these.
+    """
+
+    first_line: int
+    last_line: int
+    text: str
+    nodes: tuple[ast.stmt, ...]
+    shift: int = 0
+
+    def line_of(self, node: ast.AST) -> int:
+        """Return the line of the file where a node of this statement begins."""
+        return int(getattr(node, "lineno", self.first_line - self.shift)) + self.shift
+
+
+def digest(source: str) -> str:
+    """Return the sha256 of the text: the identity of a program."""
+    return hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@lru_cache(maxsize=64)
+def normalised_digest(source: str) -> str:
+    """Return a sha256 that ignores comments, layout, docstrings and how a number is written.
+
+    Raises:
+        SourceError: `source` does not parse.
+    """
+    total = hashlib.sha256()
+    for statement in statements(source):
+        total.update(_normalised(statement.text))
+    return total.hexdigest()
+
+
+def parse(source: str) -> ast.Module:
+    """Parse `source`.
+
+    Raises:
+        SourceError: it does not parse, holds null bytes or is nested too deeply.
+    """
+    try:
+        with warnings.catch_warnings():
+            # An invalid escape is the author's business, not ours to print.
+            warnings.simplefilter("ignore")
+            return ast.parse(source)
+    except SyntaxError as error:
+        raise SourceError(line=error.lineno or 1, reason=f"syntax error: {error.msg}") from error
+    except (ValueError, MemoryError, RecursionError) as error:
+        reason = str(error) or "nested too deeply to be parsed"
+        raise SourceError(line=1, reason=f"cannot be parsed: {reason}") from error
+
+
+@lru_cache(maxsize=32)
+def statements(source: str) -> tuple[Statement, ...]:
+    """Return the top-level statements of `source` in order.
+
+    Raises:
+        SourceError: `source` does not parse, or a statement reaches across a region marker.
+    """
+    found: list[Statement] = []
+    shift = 0
+    for piece in _MARKER_LINE.split(source):
+        try:
+            inside = _statements_of_piece(piece)
+        except SourceError as error:
+            raise SourceError(line=error.line + shift, reason=error.reason) from error
+        found += [
+            Statement(s.first_line + shift, s.last_line + shift, s.text, s.nodes, shift)
+            for s in inside
+        ]
+        shift += piece.count("\n")
+    return tuple(found)
+
+
+@lru_cache(maxsize=128)
+def _statements_of_piece(piece: str) -> tuple[Statement, ...]:
+    lines = piece.split("\n")
+    found: list[Statement] = []
+    for node in parse(piece).body:
+        first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
+        last = node.end_lineno or node.lineno
+        nodes: tuple[ast.stmt, ...] = (node,)
+        if found and first <= found[-1].last_line:
+            shared = found.pop()
+            first, last = shared.first_line, max(last, shared.last_line)
+            nodes = (*shared.nodes, node)
+        found.append(Statement(first, last, "\n".join(lines[first - 1 : last]), nodes))
+    return tuple(found)
+
+
+@lru_cache(maxsize=4096)
+def _normalised(text: str) -> bytes:
+    """Return top-level statements as the interpreter would print them, without docstrings."""
+    tree = parse(text)
+    try:
+        for node in ast.walk(tree):
+            _drop_strings(node)
+        form = ast.unparse(tree)
+    except (RecursionError, ValueError) as error:  # too deep, or an integer too long to print
+        raise SourceError(line=1, reason="cannot be written out to be compared") from error
+    return f"{form}\n".encode("utf-8", "surrogatepass") if form else b""
+
+
+def _drop_strings(node: ast.AST) -> None:
+    """Remove strings that stand alone as statements: docstrings and comments in disguise."""
+    for name in ("body", "orelse", "finalbody"):
+        body = getattr(node, name, None)
+        if isinstance(body, list):
+            kept = [item for item in body if not _is_bare_string(item)]
+            # The body of a function or class needs a statement, a module or an `else` does not.
+            needs_one = name == "body" and not isinstance(node, ast.Module)
+            setattr(node, name, kept or ([ast.Pass()] if needs_one else []))
+
+
+def _is_bare_string(node: ast.AST) -> bool:
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
