@@ -1,1 +1,1 @@
-"""The words sent to a language model, and notes on what others found before."""
+"""Notes on what earlier searches found; the words sent to a language model will live here too."""

@@ -1,0 +1,244 @@
+"""Have programs trained, each at most once per split, horizon and seed.
+
+Two candidates that need the same run of their incumbent share it, also while it is still under
+way. Every finished run is stored before anyone sees its score.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from agent.budget import Clock, Meter
+from agent.stage import Stage
+from db.records import Evaluation, Program
+from sandbox.executor import Running as PoolRunning
+from sandbox.jobs import Job, Limits, Outcome, Split, Status, WorkerReady
+
+__all__ = [
+    "EvaluationSink",
+    "Evaluator",
+    "EvaluatorPool",
+    "Measured",
+    "Running",
+    "SandboxError",
+    "Training",
+]
+
+# The first runs of the seed program have nothing to be compared with.
+FIRST_LIMITS = Limits(cpu_s=3600.0, wall_s=36_000.0)
+CPU_ALLOWANCE = 3.0  # times the seed program's own CPU time
+WALL_ALLOWANCE = 10.0  # wall time on shared cores varied up to 11 times for the same work
+CPU_FLOOR_S = 20.0  # short runs: starting the jail costs more than its steps
+WALL_FLOOR_S = 120.0
+
+
+class EvaluatorPool(Protocol):
+    """Workers that train programs.
+
+    `run` returns exactly one outcome per job, waits for a free worker if there is none, and stops
+    the training when it is cancelled. Equal source, seed, steps and split give equal scores.
+    """
+
+    @property
+    def ready(self) -> WorkerReady:
+        """What the workers reported when they started."""
+
+    async def run(self, job: Job) -> Outcome:
+        """Train and validate one program."""
+
+    def running(self) -> Sequence[PoolRunning]:
+        """What is being trained now, and how far it is."""
+
+
+class EvaluationSink(Protocol):
+    """Where finished training runs are kept; returns once they are safe."""
+
+    def add_evaluation(self, evaluation: Evaluation) -> None:
+        """Store one finished training run."""
+
+
+class SandboxError(Exception):
+    """The sandbox failed again and again; no program is to blame, the run must pause."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """One training run to be had: `steps` is the horizon it is scheduled for."""
+
+    program: Program
+    stage: Stage
+    steps: int
+    seed: int
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        """What makes it the same run as another one; the search validates on one split only."""
+        return self.program.id, self.steps, self.seed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What decisions need of an evaluation; the rest stays in the store."""
+
+    status: Status
+    reason: str
+    bpb: float | None
+    fingerprint: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """A training run under way, for display; `step` counts from 0 as far as it is known."""
+
+    training: Training
+    since: datetime
+    step: int
+
+
+class Evaluator:
+    """Measures programs in a pool, within a budget, remembering what is already known."""
+
+    def __init__(
+        self, pool: EvaluatorPool, sink: EvaluationSink, meter: Meter, *, clock: Clock
+    ) -> None:
+        self._pool = pool
+        self._sink = sink
+        self._meter = meter
+        self._clock = clock
+        self._known: dict[str, dict[tuple[str, int, int], Measured]] = {}
+        self._in_flight: dict[tuple[str, int, int], asyncio.Future[Measured]] = {}
+        self._running: dict[tuple[str, int, int], tuple[Training, datetime]] = {}
+        self._baseline_per_step: tuple[float, float] | None = None  # CPU and wall seconds
+
+    @property
+    def running(self) -> tuple[Running, ...]:
+        """What is being trained now, longest first."""
+        steps = {(r.job.source_name, r.job.seed): r.step for r in self._pool.running()}
+        return tuple(
+            Running(
+                training=training,
+                since=since,
+                step=steps.get((_source_name(training), training.seed), 0),
+            )
+            for training, since in self._running.values()
+        )
+
+    async def measure(self, training: Training) -> Measured:
+        """Return what the training run gave, training only if nobody has yet.
+
+        Raises:
+            BudgetSpentError: it would have to be trained and the budget is spent.
+            SandboxError: the sandbox could not run it.
+        """
+        known = self._known.get(training.program.id, {}).get(training.key)
+        if known is not None:
+            return known
+        if training.key in self._in_flight:
+            # Shielded: a caller that is cancelled must not take the result from the others.
+            return await asyncio.shield(self._in_flight[training.key])
+        return await self._train(training)
+
+    def remember(self, evaluation: Evaluation) -> Measured:
+        """Take in a finished run, from the pool or from the store."""
+        measured = Measured(
+            status=Status(evaluation.status),
+            reason=evaluation.reason,
+            bpb=evaluation.bpb,
+            fingerprint=evaluation.fingerprint,
+        )
+        key = (evaluation.program_id, evaluation.steps, evaluation.seed)
+        self._known.setdefault(evaluation.program_id, {})[key] = measured
+        if evaluation.stage == Stage.BASELINE and self._baseline_per_step is None:
+            cpu_s, wall_s = evaluation.jail_cpu_s, evaluation.wall_s
+            self._baseline_per_step = cpu_s / evaluation.steps, wall_s / evaluation.steps
+        return measured
+
+    def forget(self, program_id: str) -> None:
+        """Drop what is remembered of a program that will not be measured again."""
+        self._known.pop(program_id, None)
+
+    async def _train(self, training: Training) -> Measured:
+        self._meter.charge()
+        shared: asyncio.Future[Measured] = asyncio.get_running_loop().create_future()
+        self._in_flight[training.key] = shared
+        self._running[training.key] = (training, self._clock())
+        try:
+            outcome = await self._outcome(training)
+            evaluation = _evaluation(training, outcome, self._clock())
+            self._sink.add_evaluation(evaluation)
+            measured = self.remember(evaluation)
+            shared.set_result(measured)
+        except BaseException as error:
+            _share_failure(shared, error)
+            raise
+        finally:
+            del self._in_flight[training.key]
+            del self._running[training.key]
+        return measured
+
+    async def _outcome(self, training: Training) -> Outcome:
+        outcome = await self._pool.run(self._job(training))
+        if outcome.status is Status.SANDBOX_ERROR:
+            raise SandboxError(outcome.reason)
+        return outcome
+
+    def _job(self, training: Training) -> Job:
+        return Job(
+            source=training.program.source,
+            seed=training.seed,
+            steps=training.steps,
+            split=Split.SEARCH,
+            limits=self._limits(training.steps),
+            source_name=_source_name(training),
+        )
+
+    def _limits(self, steps: int) -> Limits:
+        if self._baseline_per_step is None:
+            return FIRST_LIMITS
+        cpu_s, wall_s = (per_step * steps for per_step in self._baseline_per_step)
+        return Limits(
+            cpu_s=max(CPU_FLOOR_S, CPU_ALLOWANCE * cpu_s),
+            wall_s=max(WALL_FLOOR_S, WALL_ALLOWANCE * wall_s),
+        )
+
+
+def _source_name(training: Training) -> str:
+    """Name a candidate's file, as its tracebacks will."""
+    return f"{training.program.id[:12]}.py"
+
+
+def _share_failure(shared: asyncio.Future[Measured], error: BaseException) -> None:
+    """End a shared run that gave no result, for those who wait for it as well."""
+    if isinstance(error, asyncio.CancelledError):
+        shared.cancel()
+        return
+    shared.set_exception(error)
+    shared.exception()  # marks it as seen: often nobody else is waiting
+
+
+def _evaluation(training: Training, outcome: Outcome, now: datetime) -> Evaluation:
+    return Evaluation(
+        program_id=training.program.id,
+        stage=training.stage,
+        split=Split.SEARCH,
+        steps=training.steps,
+        seed=training.seed,
+        status=outcome.status,
+        reason=outcome.reason,
+        line=outcome.line,
+        bpb=outcome.bpb,
+        curve=outcome.curve,
+        fingerprint=outcome.fingerprint,
+        jail_cpu_s=outcome.jail_cpu_s,
+        train_cpu_s=outcome.train_cpu_s,
+        wall_s=outcome.wall_s,
+        peak_memory_bytes=outcome.peak_memory_bytes,
+        output_tail=outcome.output_tail,
+        sandbox_level=outcome.sandbox_level,
+        unsafe=outcome.unsafe,
+        finished_at=now,
+    )

@@ -1,0 +1,243 @@
+"""The command `python -m agent.inspect`: look at a run, finished or going on.
+
+It only reads. RUN is a run's folder, its id, or `latest`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+from agent.budget import describe_seconds
+from agent.run_folder import RunFolderError, find_run
+from agent.stage import Decided, Stage
+from agent.summary import Findings, effect_of, findings, print_best, print_diff
+from agent.tally import ACCEPTED
+from db.records import Evaluation, Program, Proposal, Verdict
+from db.store import Store, StoreError
+from sandbox.patches import from_json
+
+__all__ = ["app"]
+
+EXIT_REFUSED = 2
+BEST_ROWS = 10
+STYLES = {Decided.PROMOTE: "bold green", Decided.REJECT: "dim", Decided.PASS: ""}
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+class _UsageError(Exception):
+    """The command was given something it does not know."""
+
+
+@app.command()
+def main(
+    run: Annotated[str, typer.Argument(help="A run's folder, its id, or `latest`.")],
+    what: Annotated[
+        str, typer.Argument(help="overview (the default), best, tree, show ID, or diff A B.")
+    ] = "overview",
+    ids: Annotated[
+        list[str] | None,
+        typer.Argument(help="Programs: the beginning of an id, `seed` or `best`."),
+    ] = None,
+    runs_dir: Annotated[Path, typer.Option(help="Where ids are looked up.")] = Path("runs"),
+) -> None:
+    """Look at a run: what it tried, what it found, and on what evidence."""
+    console = Console(highlight=False)
+    try:
+        with Store.open(find_run(run, runs_dir), exclusive=False) as store:
+            _view(what)(console, store, ids or [])
+    except (_UsageError, RunFolderError, StoreError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        raise typer.Exit(EXIT_REFUSED) from error
+
+
+def _view(what: str) -> Callable[[Console, Store, Sequence[str]], None]:
+    views = {"overview": _overview, "best": _best, "tree": _tree, "show": _show, "diff": _diff}
+    if what not in views:
+        raise _UsageError(f"unknown view {what!r}: choose one of {', '.join(views)}")
+    return views[what]
+
+
+def _overview(console: Console, store: Store, ids: Sequence[str]) -> None:
+    _expect(ids, 0, "overview")
+    run, found = store.run(), findings(store)
+    console.print(f"[bold]Run {run.id}[/]")
+    table = Table.grid(padding=(0, 2))
+    facts = run.facts
+    table.add_row("profile", f"{facts.get('profile')}, {facts.get('steps')} steps a training run")
+    table.add_row("corpus", f"{facts.get('corpus')} ({str(facts.get('corpus_digest'))[:12]})")
+    table.add_row("sandbox", f"level S{facts.get('sandbox_level')}")
+    table.add_row("seed", str(run.seed))
+    table.add_row("time spent", describe_seconds(store.elapsed_s()))
+    table.add_row(
+        "tried",
+        f"{found.proposals} proposals, {found.programs} programs, "
+        f"{found.evaluations} training runs",
+    )
+    failed = ", ".join(f"{name} {n}" for name, n in found.failures.most_common())
+    table.add_row("not kept", Text(failed or "nothing"))
+    console.print(table)
+    print_best(console, found)
+    console.print(_ranking(store))
+
+
+def _best(console: Console, store: Store, ids: Sequence[str]) -> None:
+    _expect(ids, 0, "best")
+    found = findings(store)
+    print_best(console, found)
+    if found.best is not None:
+        _show(console, store, [found.best.id])
+
+
+def _tree(console: Console, store: Store, ids: Sequence[str]) -> None:
+    """Print all programs under the parent each was patched from."""
+    _expect(ids, 0, "tree")
+    last = {verdict.program_id: verdict for verdict in store.verdicts()}
+    nodes: dict[str, Tree] = {}
+    for proposal in store.proposals():
+        if proposal.status != ACCEPTED or proposal.program_id is None:
+            continue
+        label = _label(proposal, last.get(proposal.program_id))
+        parent = nodes.get(proposal.parents[0]) if proposal.parents else None
+        nodes[proposal.program_id] = parent.add(label) if parent else Tree(label)
+    for node in list(nodes.values())[:1]:
+        console.print(node)
+
+
+def _show(console: Console, store: Store, ids: Sequence[str]) -> None:
+    """Print how a program came about and everything that is known about it."""
+    _expect(ids, 1, "show")
+    program = _program(store, ids[0])
+    proposal = next(p for p in store.proposals() if p.ordinal == program.ordinal)
+    console.print(f"\n[bold]Program {program.id}[/]")
+    table = Table.grid(padding=(0, 2))
+    table.add_row("number", str(program.ordinal))
+    table.add_row("proposed by", proposal.proposer)
+    table.add_row("change", Text(proposal.description))
+    table.add_row("parents", ", ".join(parent[:12] for parent in proposal.parents) or "none")
+    console.print(table)
+    if proposal.parents:
+        blocks = len(from_json(proposal.patch).blocks)
+        console.print(f"\n[bold]Patch[/] ({blocks} blocks)")
+        print_diff(console, store.program(proposal.parents[0]).source, program.source)
+    console.print(_verdict_table(store.verdicts(program.id)))
+    console.print(_evaluation_table(store.evaluations(program.id)))
+
+
+def _diff(console: Console, store: Store, ids: Sequence[str]) -> None:
+    _expect(ids, 2, "diff")
+    old, new = (_program(store, name) for name in ids)
+    print_diff(console, old.source, new.source)
+
+
+def _expect(ids: Sequence[str], wanted: int, view: str) -> None:
+    if len(ids) != wanted:
+        raise _UsageError(f"{view} takes {wanted} programs, {len(ids)} were given")
+
+
+def _program(store: Store, name: str) -> Program:
+    """Return the program called `seed`, `best`, or by the beginning of its id."""
+    if name not in {"seed", "best"}:
+        return store.program(name)
+    found: Findings = findings(store)
+    program = found.seed if name == "seed" else found.best
+    if program is None:
+        raise _UsageError(f"the run has no {name} program yet: the seed program is not measured")
+    return program
+
+
+def _label(proposal: Proposal, verdict: Verdict | None) -> Text:
+    head = f"#{proposal.ordinal} {(proposal.program_id or '')[:8]}"
+    if verdict is None:
+        return Text(f"{head} not judged yet: {proposal.description}")
+    effect = "" if verdict.effect_bpb is None else f" {verdict.effect_bpb:+.4f}"
+    return Text(
+        f"{head} {verdict.decision} in {verdict.stage}{effect}: {proposal.description}",
+        style=STYLES.get(Decided(verdict.decision), ""),
+        no_wrap=True,
+        overflow="ellipsis",
+    )
+
+
+def _ranking(store: Store) -> Table:
+    """List the programs with the largest measured gains, each against the champion of its time."""
+    raced = [
+        verdict
+        for verdict in store.verdicts()
+        if verdict.effect_bpb is not None and verdict.stage in {Stage.RACE, Stage.REPLICATE}
+    ]
+    table = _table("\nRaced programs, largest difference to their champion first")
+    for column in ("number", "program", "stage", "decision", "bpb"):
+        table.add_column(column, no_wrap=True)
+    for verdict in sorted(raced, key=lambda v: v.effect_bpb or 0.0)[:BEST_ROWS]:
+        table.add_row(
+            str(verdict.ordinal),
+            verdict.program_id[:12],
+            verdict.stage,
+            verdict.decision,
+            _difference(verdict),
+            style=STYLES.get(Decided(verdict.decision), ""),
+        )
+    return table
+
+
+def _verdict_table(verdicts: Sequence[Verdict]) -> Table:
+    table = _table("\nVerdicts")
+    for column in ("stage", "decision", "against"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("bpb")
+    table.add_column("reason")
+    for verdict in verdicts:
+        table.add_row(
+            verdict.stage,
+            verdict.decision,
+            (verdict.reference_id or "")[:12],
+            _difference(verdict),
+            Text(verdict.reason),
+        )
+    return table
+
+
+def _evaluation_table(evaluations: Sequence[Evaluation]) -> Table:
+    table = _table("\nTraining runs")
+    for column in ("stage", "steps", "seed", "status", "bpb", "jail CPU", "wall", "reason"):
+        table.add_column(column)
+    for run in evaluations:
+        table.add_row(
+            run.stage,
+            str(run.steps),
+            str(run.seed),
+            run.status + (" (unsafe)" if run.unsafe else ""),
+            "" if run.bpb is None else f"{run.bpb:.4f}",
+            f"{run.jail_cpu_s:.2f} s",
+            f"{run.wall_s:.1f} s",
+            Text(run.reason if run.bpb is None else ""),
+        )
+    return table
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+
+
+def _difference(verdict: Verdict) -> str:
+    """Write a verdict's effect with its interval and the number of pairs."""
+    if verdict.effect_bpb is None:
+        return ""
+    effect = effect_of(verdict)
+    interval = "" if effect is None else f" [{effect.low:+.4f}, {effect.high:+.4f}]"
+    return f"{verdict.effect_bpb:+.4f}{interval}, n {verdict.pairs}"
+
+
+if __name__ == "__main__":
+    app()

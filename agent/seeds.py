@@ -1,0 +1,44 @@
+"""Derive every seed of a run from the run's own seed by hashing.
+
+A seed depends only on what it is for, so a resumed run draws the same ones in the same order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import random
+from collections.abc import Iterator
+
+__all__ = ["candidate_rng", "race_seeds", "screen_seed", "smoke_seed"]
+
+SEED_BITS = 31  # fits every generator's seed and a signed column
+
+
+def smoke_seed(run_seed: int) -> int:
+    """Return the one seed of all smoke tests, common so that fingerprints can be compared."""
+    return _derive(run_seed, "smoke")
+
+
+def screen_seed(run_seed: int, incumbent_id: str) -> int:
+    """Return the seed on which every candidate is screened against this incumbent."""
+    return _derive(run_seed, "screen", incumbent_id)
+
+
+def race_seeds(run_seed: int, program_id: str) -> Iterator[int]:
+    """Yield the seeds that belong to a program, without end.
+
+    The first of them are fresh when the program is replicated before its promotion; as
+    champion it is then raced on the same list, so those runs are used again.
+    """
+    return (_derive(run_seed, "race", program_id, str(k)) for k in itertools.count())
+
+
+def candidate_rng(run_seed: int, ordinal: int) -> random.Random:
+    """Return the generator of every choice made for one candidate."""
+    return random.Random(f"{run_seed}/{ordinal}")  # noqa: S311 - search, not cryptography
+
+
+def _derive(run_seed: int, *labels: str) -> int:
+    text = "/".join((str(run_seed), *labels))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> (64 - SEED_BITS)

@@ -1,0 +1,29 @@
+"""The stages of a program's judging, by the names the database keeps."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+__all__ = ["Decided", "Stage"]
+
+
+class Stage(StrEnum):
+    """One test of a program, in the order they are taken.
+
+    `baseline` is every comparison with the seed program: of the seed program itself, which needs
+    none, and of a new champion.
+    """
+
+    SMOKE = "smoke"
+    SCREEN = "screen"
+    RACE = "race"
+    REPLICATE = "replicate"
+    BASELINE = "baseline"
+
+
+class Decided(StrEnum):
+    """What a stage may decide. `reject` and `promote` are final, `pass` leads to the next stage."""
+
+    PASS = "pass"  # noqa: S105 - a verdict, not a password
+    REJECT = "reject"
+    PROMOTE = "promote"

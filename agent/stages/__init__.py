@@ -1,0 +1,1 @@
+"""The tests a program goes through, from the cheapest to the one that makes a champion."""

@@ -1,0 +1,411 @@
+from __future__ import annotations
+
+import asyncio
+import itertools
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from agent.controller import Ending, EndingKind
+from agent.proposals import Brief, NothingToPropose, ProposedPatch
+from agent.seeds import race_seeds
+from agent.session import RunMismatchError, create_run, open_session
+from agent.settings import Settings
+from db.history import BEST, REPOSITORY
+from db.records import Evaluation, Program, Proposal, Verdict
+from db.store import RecordError, Store, StoreError
+from sandbox.executor import PoolError
+from sandbox.jobs import Job, Outcome, Status
+from sandbox.knobs import set_knobs
+from sandbox.source_form import digest
+from tests.agent.fakes import (
+    READY,
+    SEED_SOURCE,
+    FakePool,
+    ScriptedProposer,
+    outcome,
+    parts,
+    scored,
+    settings,
+)
+from tests.agent.lineages import lineage_of, resume, search
+
+BUDGET = 48  # training runs; the first champion is promoted within them
+
+
+async def searched(folder: Path, budget: int = BUDGET, **values: object) -> Ending:
+    return await search(folder, settings(budget_evals=budget, **values), parts(FakePool()))
+
+
+async def test_equal_seeds_give_equal_lineages(tmp_path: Path) -> None:
+    await searched(tmp_path / "a")
+    await searched(tmp_path / "b")
+
+    assert lineage_of(tmp_path / "a") == lineage_of(tmp_path / "b")
+
+
+async def test_another_seed_tries_other_programs(tmp_path: Path) -> None:
+    await searched(tmp_path / "a", seed=1)
+    await searched(tmp_path / "b", seed=2)
+
+    assert lineage_of(tmp_path / "a")["programs"] != lineage_of(tmp_path / "b")["programs"]
+
+
+class WatchedStore(Store):
+    """A store that calls `on_write` before and after each of its writes."""
+
+    on_write: Callable[[], None] = staticmethod(lambda: None)
+
+    def add_proposal(self, proposal: Proposal, program: Program | None = None) -> None:
+        super().add_proposal(proposal, program)
+        self.on_write()
+
+    def add_evaluation(self, evaluation: Evaluation) -> None:
+        super().add_evaluation(evaluation)
+        self.on_write()
+
+    def add_verdict(self, verdict: Verdict) -> None:
+        super().add_verdict(verdict)
+        self.on_write()
+
+    def set_commit(self, program_id: str, sha: str) -> None:
+        self.on_write()  # git has the commit, the database does not know
+        super().set_commit(program_id, sha)
+        self.on_write()
+
+
+async def test_a_run_killed_after_any_write_resumes_to_the_same_lineage(tmp_path: Path) -> None:
+    """A copy of the folder after a write is what `kill -9` would leave at that moment."""
+    folder, chosen = tmp_path / "whole", settings(budget_evals=32)
+    # Promoted, out of bounds, a duplicate of the first, promoted or not.
+    script = ScriptedProposer(0.08, 7.0, 0.08, 0.1)
+    create_run(folder, chosen, READY, parts(FakePool()).clock).close()
+    store = WatchedStore.open(folder)
+    copies: list[Path] = []
+
+    def copy() -> None:
+        copies.append(tmp_path / f"killed{len(copies)}")
+        shutil.copytree(folder, copies[-1])
+
+    store.on_write = copy
+    with store, open_session(store, folder, chosen, parts(FakePool(), script)) as session:
+        await session.search(1)
+    expected = lineage_of(folder)
+
+    for killed in copies:
+        await resume(killed, _unbudgeted(), parts(FakePool(), script))
+        assert lineage_of(killed) == expected, killed.name
+
+    stages = {(stage, decision) for _, stage, decision, *_ in expected["verdicts"]}
+    assert ("replicate", "promote") in stages
+    assert {status for _, status, *_ in expected["proposals"]} >= {"duplicate", "preflight_reject"}
+    assert len(copies) > 50
+
+
+def _unbudgeted() -> Settings:
+    return Settings.model_validate({"profile": "micro", "workers": 1, "seed": 1})
+
+
+async def test_the_budget_counts_every_training_run(tmp_path: Path) -> None:
+    ending = await searched(tmp_path / "run", 20)
+
+    assert ending.kind is EndingKind.SPENT
+    assert len(lineage_of(tmp_path / "run")["evaluations"]) == 20
+
+
+@pytest.mark.parametrize("workers", [2, 5])
+async def test_several_workers_never_exceed_the_budget(tmp_path: Path, workers: int) -> None:
+    await searched(tmp_path / "run", 33, workers=workers)
+
+    assert len(lineage_of(tmp_path / "run")["evaluations"]) == 33
+
+
+async def test_a_budget_given_on_resume_counts_from_there(tmp_path: Path) -> None:
+    await searched(tmp_path / "run", 20)
+
+    await resume(tmp_path / "run", settings(budget_evals=7), parts(FakePool()))
+
+    assert len(lineage_of(tmp_path / "run")["evaluations"]) == 27
+
+
+async def test_a_spent_budget_is_not_refilled_by_resuming(tmp_path: Path) -> None:
+    await searched(tmp_path / "run", 20)
+
+    ending = await resume(tmp_path / "run", _unbudgeted(), parts(FakePool()))
+
+    assert ending.kind is EndingKind.SPENT
+    assert len(lineage_of(tmp_path / "run")["evaluations"]) == 20
+
+
+async def test_hours_end_a_run_too(tmp_path: Path) -> None:
+    # The test clock advances by a second whenever it is read.
+    ending = await search(tmp_path / "run", settings(budget_hours=100 / 3600), parts(FakePool()))
+
+    assert ending.kind is EndingKind.SPENT
+    with Store.open(tmp_path / "run") as store:
+        assert 90 <= store.elapsed_s() <= 130
+
+
+async def test_a_rejected_patch_is_recorded_and_never_trained(tmp_path: Path) -> None:
+    folder, pool = tmp_path / "run", FakePool()
+
+    await search(folder, settings(budget_evals=10), parts(pool, ScriptedProposer(7.0)))
+
+    with Store.open(folder) as store:
+        rejected = store.proposals()[1]
+    assert (rejected.status, rejected.program_id) == ("preflight_reject", None)
+    assert rejected.reason.startswith("knob: ")
+    assert not any("lr=7.0" in job.source for job in pool.jobs)
+
+
+async def test_a_comment_does_not_make_a_new_program(tmp_path: Path) -> None:
+    await searched(tmp_path / "run", 100)
+
+    with Store.open(tmp_path / "run") as store:
+        programs = {p.id: p.ordinal for p in store.programs()}
+        duplicates = [p for p in store.proposals() if p.status == "duplicate"]
+        assert duplicates
+        for proposal in duplicates:
+            assert proposal.program_id is not None
+            assert programs[proposal.program_id] < proposal.ordinal
+
+
+async def test_a_program_that_behaves_like_another_is_refused_by_the_smoke_test(
+    tmp_path: Path,
+) -> None:
+    await searched(tmp_path / "run", 150)
+
+    with Store.open(tmp_path / "run") as store:
+        refused = [v for v in store.verdicts() if v.reason.startswith("same behaviour")]
+        assert refused
+        for verdict in refused:
+            assert len(store.evaluations(verdict.program_id)) == 1
+
+
+async def test_a_better_program_is_promoted_and_found_in_all_places(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    await search(folder, settings(budget_evals=60), parts(FakePool(), ScriptedProposer(0.08)))
+
+    with Store.open(folder) as store:
+        promoted = [v for v in store.verdicts() if v.decision == "promote"][-1]
+        best = store.program(promoted.program_id)
+        commit = store.commit_of(best.id)
+    assert "lr=0.08" in best.source
+    assert (folder / "best.py").read_text(encoding="utf-8") == best.source
+    assert (folder / REPOSITORY / "refs/heads" / BEST).read_text().strip() == commit
+
+
+async def test_the_reported_effect_rests_on_seeds_the_race_never_saw(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    await search(folder, settings(budget_evals=60), parts(FakePool(), ScriptedProposer(0.08)))
+
+    with Store.open(folder) as store:
+        verdicts = store.verdicts()
+        raced = next(v for v in verdicts if v.stage == "race" and v.decision == "pass")
+        measured = next(v for v in verdicts if v.stage == "baseline" and v.reference_id)
+    assert measured.pairs == len(measured.seeds) == 4
+    assert not set(raced.seeds) & set(measured.seeds)
+
+
+async def test_a_race_win_that_does_not_hold_on_fresh_seeds_is_no_promotion(
+    tmp_path: Path,
+) -> None:
+    lucky_source = set_knobs(SEED_SOURCE, {"MUON.lr": 0.03})
+    fresh = set(itertools.islice(race_seeds(1, digest(lucky_source)), 4))
+
+    def lucky(job: Job) -> Outcome:
+        """Score one program far too well, except on the fresh seeds."""
+        result = scored(job)
+        assert result.bpb is not None
+        if job.source != lucky_source:
+            return result
+        shift = 0.05 if job.seed in fresh else -0.05
+        return outcome(bpb=result.bpb + shift, fingerprint=result.fingerprint)
+
+    folder, proposer = tmp_path / "run", ScriptedProposer(0.03)
+    await search(folder, settings(budget_evals=60), parts(FakePool(lucky), proposer))
+
+    with Store.open(folder) as store:
+        last = [v for v in store.verdicts() if v.ordinal == 1][-1]
+    assert (last.stage, last.decision) == ("replicate", "reject")
+    assert last.reason.startswith("did not hold")
+
+
+async def test_a_failing_candidate_is_rejected_with_the_reason_and_gets_no_score(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "run"
+    await search(folder, settings(budget_evals=10), parts(FakePool(), ScriptedProposer(0.45)))
+
+    with Store.open(folder) as store:
+        last = [v for v in store.verdicts() if v.ordinal == 1][-1]
+    assert (last.stage, last.decision) == ("smoke", "reject")
+    assert last.reason == "diverged: the loss grew to 9.0 at step 3"
+
+
+async def test_a_clearly_worse_program_is_screened_out_after_one_short_pair(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "run"
+    await search(folder, settings(budget_evals=10), parts(FakePool(), ScriptedProposer(0.002)))
+
+    with Store.open(folder) as store:
+        last = [v for v in store.verdicts() if v.ordinal == 1][-1]
+        runs = store.evaluations(last.program_id)
+    assert (last.stage, last.decision) == ("screen", "reject")
+    assert [run.steps for run in runs] == [8, 10]
+
+
+async def test_a_seed_program_that_does_not_train_refuses_the_run(tmp_path: Path) -> None:
+    pool = FakePool(lambda _: outcome(Status.CRASH, reason="horizon too short"))
+
+    ending = await search(tmp_path / "run", settings(), parts(pool))
+
+    assert ending.kind is EndingKind.REFUSED
+    assert "horizon too short" in ending.message
+
+
+async def test_a_lost_pool_pauses_the_run_and_blames_no_program(tmp_path: Path) -> None:
+    def lost(count: int) -> None:
+        if count == 12:
+            raise PoolError("no worker can be started")
+
+    folder, pool = tmp_path / "run", FakePool()
+    pool.before_job = lost
+    await searched(tmp_path / "whole", 30)
+
+    ending = await search(folder, settings(budget_evals=30), parts(pool))
+    assert (ending.kind, ending.message) == (EndingKind.PAUSED, "no worker can be started")
+
+    await resume(folder, _unbudgeted(), parts(FakePool()))
+    assert lineage_of(folder) == lineage_of(tmp_path / "whole")
+
+
+async def test_a_sandbox_error_never_becomes_an_evaluation(tmp_path: Path) -> None:
+    pool = FakePool(lambda _: outcome(Status.SANDBOX_ERROR, reason="the jail would not start"))
+
+    ending = await search(tmp_path / "run", settings(), parts(pool))
+
+    assert ending.kind is EndingKind.PAUSED
+    assert lineage_of(tmp_path / "run")["evaluations"] == []
+
+
+async def test_a_full_disk_pauses_the_run(tmp_path: Path) -> None:
+    def full(count: int) -> None:
+        if count == 5:
+            raise StoreError("disk is full")
+
+    pool = FakePool()
+    pool.before_job = full
+
+    ending = await search(tmp_path / "run", settings(), parts(pool))
+
+    assert ending.kind is EndingKind.PAUSED
+
+
+async def test_a_contradiction_in_the_records_is_a_defect_and_stops_the_run(
+    tmp_path: Path,
+) -> None:
+    def contradict(count: int) -> None:
+        raise RecordError("used twice")
+
+    pool = FakePool()
+    pool.before_job = contradict
+
+    with pytest.raises(ExceptionGroup):
+        await search(tmp_path / "run", settings(), parts(pool))
+
+
+async def test_stopping_ends_the_run_and_resuming_completes_it(tmp_path: Path) -> None:
+    folder, pool, chosen = tmp_path / "run", FakePool(), settings(budget_evals=30)
+    together = parts(pool)
+    await searched(tmp_path / "whole", 30)
+
+    with (
+        create_run(folder, chosen, READY, together.clock) as store,
+        open_session(store, folder, chosen, together) as session,
+    ):
+        pool.before_job = lambda count: session.controller.stop() if count == 17 else None
+        ending = await session.search(1)
+    assert ending.kind is EndingKind.STOPPED
+
+    await resume(folder, _unbudgeted(), parts(FakePool()))
+    assert lineage_of(folder) == lineage_of(tmp_path / "whole")
+
+
+async def test_a_proposer_at_its_end_ends_the_run(tmp_path: Path) -> None:
+    ending = await search(tmp_path / "run", settings(), parts(FakePool(), ScriptedProposer()))
+
+    assert ending.kind is EndingKind.EXHAUSTED
+
+
+async def test_a_proposer_is_told_why_earlier_candidates_failed(tmp_path: Path) -> None:
+    class Listening(ScriptedProposer):
+        heard: tuple[str, ...] = ()
+
+        async def propose(self, brief: Brief) -> ProposedPatch:
+            self.heard = brief.failures
+            if brief.ordinal > 2:
+                raise NothingToPropose("done")
+            return await super().propose(brief)
+
+    proposer = Listening(0.45, 0.002)
+
+    await search(tmp_path / "run", settings(budget_evals=12), parts(FakePool(), proposer))
+
+    assert proposer.heard[0] == "lr 0.45: diverged: the loss grew to 9.0 at step 3"
+    assert proposer.heard[1].startswith("lr 0.002: far behind")
+
+
+async def test_a_program_promoted_meanwhile_has_to_be_beaten_too(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    proposer = ScriptedProposer(0.05, 0.09)
+
+    await search(folder, settings(budget_evals=120, workers=2), parts(FakePool(), proposer))
+
+    with Store.open(folder) as store:
+        champions = [v.program_id for v in store.verdicts() if v.decision == "promote"]
+        last = [v for v in store.verdicts(champions[-1]) if v.stage in {"race", "replicate"}]
+    assert len(champions) == 3
+    assert last[-1].reference_id == champions[-2]
+    assert last[-2].reference_id == champions[-2]
+
+
+async def test_resuming_with_another_corpus_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    await searched(folder, 5)
+    pool = FakePool()
+    pool.facts = {"corpus_digest": "1" * 64}
+
+    with pytest.raises(RunMismatchError, match="corpus_digest"):
+        await resume(folder, _unbudgeted(), parts(pool))
+
+
+async def test_the_seed_program_is_read_from_the_store_when_resuming(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    await searched(folder, 5)
+
+    await resume(folder, settings(budget_evals=5), parts(FakePool(), ScriptedProposer()))
+
+    with Store.open(folder) as store:
+        assert next(iter(store.programs())).source == SEED_SOURCE
+
+
+async def test_cancelling_the_search_abandons_training_under_way(tmp_path: Path) -> None:
+    folder, chosen = tmp_path / "run", settings(budget_evals=30)
+    together = parts(FakePool())
+
+    with (
+        create_run(folder, chosen, READY, together.clock) as store,
+        open_session(store, folder, chosen, together) as session,
+    ):
+        task = asyncio.ensure_future(session.search(1))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+        assert session.evaluator.running == ()

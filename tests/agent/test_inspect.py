@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from agent import inspect
+from db.store import Store
+from tests.agent.fakes import FakePool, ScriptedProposer, parts, settings
+from tests.agent.lineages import search
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with a promoted program, one still pending, and failures."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    proposer = ScriptedProposer(0.08, 7.0, 0.45, 0.1)
+    asyncio.run(search(folder, settings(budget_evals=32), parts(FakePool(), proposer)))
+    return folder
+
+
+def shown(*words: str) -> str:
+    result = CliRunner().invoke(inspect.app, list(words), env={"COLUMNS": "160"})
+    assert result.exit_code == 0, result.stderr
+    return result.stdout
+
+
+def best_id(run: Path) -> str:
+    with Store.open(run, exclusive=False) as store:
+        return [v.program_id for v in store.verdicts() if v.decision == "promote"][-1]
+
+
+def test_the_overview_names_the_best_program_with_its_interval_and_seeds(run: Path) -> None:
+    text = shown(str(run))
+
+    assert best_id(run)[:12] in text
+    assert "95 % interval" in text
+    assert "4 fresh seeds" in text
+    assert "preflight_reject: knob 1" in text
+    assert "+    lr=0.08," in text
+
+
+def test_the_tree_hangs_every_program_under_the_one_it_was_patched_from(run: Path) -> None:
+    lines = shown(str(run), "tree").splitlines()
+
+    assert lines[0].startswith("#0")
+    assert "promote in replicate" in next(line for line in lines if "#1 " in line)
+    assert "reject in smoke" in next(line for line in lines if "#3 " in line)
+    assert not any("#2 " in line for line in lines), "a refused proposal made no program"
+
+
+def test_a_program_is_shown_with_patch_verdicts_and_training_runs(run: Path) -> None:
+    text = shown(str(run), "show", best_id(run)[:8])
+
+    for part in ("-    lr=0.02,", "+    lr=0.08,", "replicate", "promote", "jail CPU", "lr 0.08"):
+        assert part in text
+
+
+def test_best_and_seed_can_be_named_instead_of_ids(run: Path) -> None:
+    text = shown(str(run), "diff", "seed", "best")
+
+    assert "+    lr=0.08," in text
+    assert shown(str(run), "best").count(best_id(run)[:12]) >= 1
+
+
+def test_a_run_can_be_looked_at_while_it_is_going(run: Path) -> None:
+    with Store.open(run):
+        assert "Run run" in shown(str(run))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["bets"], "unknown view 'bets'"),
+        (["show"], "show takes 1 programs, 0 were given"),
+        (["show", "xyz"], "not the beginning of a program id"),
+        (["show", "0000000000"], "no program id begins with"),
+        (["diff", "seed"], "diff takes 2 programs, 1 were given"),
+    ],
+)
+def test_a_wrong_question_ends_with_exit_code_2(run: Path, words: list[str], message: str) -> None:
+    result = CliRunner().invoke(inspect.app, [str(run), *words])
+
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+def test_a_run_that_does_not_exist_ends_with_exit_code_2(tmp_path: Path) -> None:
+    result = CliRunner().invoke(inspect.app, ["latest", "--runs-dir", str(tmp_path)])
+
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
