@@ -32,8 +32,8 @@ __all__ = [
 FIRST_LIMITS = Limits(cpu_s=3600.0, wall_s=36_000.0)
 CPU_ALLOWANCE = 3.0  # times the seed program's own CPU time
 WALL_ALLOWANCE = 10.0  # wall time on shared cores varied up to 11 times for the same work
-CPU_FLOOR_S = 20.0  # short runs: starting the jail costs more than its steps
-WALL_FLOOR_S = 120.0
+CPU_START_S = 2.0  # building the optimizer and its first step: .1 to .3 s, more on a slow core
+WALL_START_S = 60.0
 
 
 class EvaluatorPool(Protocol):
@@ -201,8 +201,8 @@ class Evaluator:
             return FIRST_LIMITS
         cpu_s, wall_s = (per_step * steps for per_step in self._baseline_per_step)
         return Limits(
-            cpu_s=max(CPU_FLOOR_S, CPU_ALLOWANCE * cpu_s),
-            wall_s=max(WALL_FLOOR_S, WALL_ALLOWANCE * wall_s),
+            cpu_s=CPU_START_S + CPU_ALLOWANCE * cpu_s,
+            wall_s=WALL_START_S + WALL_ALLOWANCE * wall_s,
         )
 
 

@@ -37,7 +37,7 @@ class Judge:
             SeedProgramError: it does not train.
             BudgetSpentError: the budget does not even reach this far.
         """
-        smoked, promotion = await crown_seed_program(self._bench, self._lineage.behaviours)
+        smoked, promotion = await crown_seed_program(self._bench)
         if not candidate.has_passed(Stage.SMOKE):
             self._lineage.add_verdict(smoked)
         self._lineage.add_verdict(promotion)
@@ -64,13 +64,13 @@ class Judge:
         """Take the smoke test and the screen; True if both are passed."""
         program = candidate.program
         if not candidate.has_passed(Stage.SMOKE) and not self._add(
-            await smoke(self._bench, program, self._lineage.behaviours)
+            await smoke(self._bench, program)
         ):
             return False
         if candidate.has_passed(Stage.SCREEN):
             return True
         champion = self._lineage.program(self._lineage.champion_id)
-        return self._add(await screen(self._bench, program, champion))
+        return self._add(await screen(self._bench, program, champion, self._lineage.behaviours))
 
     async def _beats(self, candidate: Candidate, champion_id: str) -> bool:
         """Race against a champion; True if the candidate wins."""

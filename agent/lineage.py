@@ -15,7 +15,7 @@ from agent.evaluations import Evaluator
 from agent.selection import Member, Population, shrunk
 from agent.sequential import Effect
 from agent.stage import Decided, Stage
-from agent.stages.smoke import Behaviours
+from agent.stages.screen import Behaviours
 from agent.tally import ACCEPTED, Tally
 from db.records import Program, Proposal, Verdict
 from db.store import Store
@@ -55,7 +55,7 @@ class Lineage:
 
     Attributes:
         population: who may have children.
-        behaviours: which program first showed which behaviour in the smoke test.
+        behaviours: which program first showed which behaviour in the screen.
         tally: counts for display and feedback.
         next_ordinal: the first ordinal without a proposal.
     """
@@ -163,8 +163,8 @@ class Lineage:
     def _replay_evaluations(self, evaluator: Evaluator) -> None:
         needed = self._pending.keys() | self._effects.keys()
         for evaluation in self._store.evaluations():
-            if evaluation.stage == Stage.SMOKE and evaluation.bpb is not None:
-                behaviour = evaluation.fingerprint, evaluation.bpb
+            if evaluation.stage == Stage.SCREEN and evaluation.bpb is not None:
+                behaviour = evaluation.seed, evaluation.fingerprint, evaluation.bpb
                 self.behaviours.setdefault(behaviour, evaluation.program_id)
             if evaluation.program_id in needed:
                 evaluator.remember(evaluation)

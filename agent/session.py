@@ -145,6 +145,8 @@ def open_session(
     run = store.run()
     _require_same(run.facts, _plain(parts.pool.ready))
     history = History.open(folder)
+    if history.is_empty:
+        store.forget_commits()  # somebody removed the repository: the replay makes it again
     try:
         yield _assemble(store, history, folder, settings, parts)
     finally:

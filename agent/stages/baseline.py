@@ -6,7 +6,7 @@ from agent.evaluations import Training
 from agent.seeds import race_seeds
 from agent.stage import Decided, Stage
 from agent.stages.bench import Bench, conclude
-from agent.stages.smoke import SMOKE_STEPS, Behaviours, smoke
+from agent.stages.smoke import SMOKE_STEPS, smoke
 from db.records import Verdict
 
 __all__ = ["SeedProgramError", "crown_seed_program"]
@@ -16,7 +16,7 @@ class SeedProgramError(Exception):
     """The seed program itself does not train, so there is nothing to improve on."""
 
 
-async def crown_seed_program(bench: Bench, behaviours: Behaviours) -> tuple[Verdict, Verdict]:
+async def crown_seed_program(bench: Bench) -> tuple[Verdict, Verdict]:
     """Train the seed program briefly and at the full horizon; it is the first champion.
 
     Its full run is on its first race seed, where the first race needs it, and its cost sets
@@ -30,7 +30,7 @@ async def crown_seed_program(bench: Bench, behaviours: Behaviours) -> tuple[Verd
         BudgetSpentError: a run could not be paid for.
     """
     program = bench.seed_program
-    smoked = await smoke(bench, program, behaviours)
+    smoked = await smoke(bench, program)
     if smoked.decision == Decided.REJECT:
         raise SeedProgramError(
             f"the seed program failed over {SMOKE_STEPS} steps: {smoked.reason}; this profile's "

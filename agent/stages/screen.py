@@ -1,8 +1,10 @@
-"""The screen: one short pair, to spare the race what is clearly worse."""
+"""The screen: one short pair, to spare the race what is clearly worse or nothing new."""
 
 from __future__ import annotations
 
-from agent.evaluations import Training
+from collections.abc import MutableMapping
+
+from agent.evaluations import Measured, Training
 from agent.seeds import screen_seed
 from agent.sequential import single_pair
 from agent.stage import Decided, Stage
@@ -10,12 +12,16 @@ from agent.stages.bench import Bench, Comparison, conclude
 from agent.stages.smoke import SMOKE_STEPS
 from db.records import Program, Verdict
 
-__all__ = ["SCREEN_MARGIN_BPB", "screen", "screen_steps"]
+__all__ = ["SCREEN_MARGIN_BPB", "Behaviours", "screen", "screen_steps"]
 
 # A paired difference over one seed has a standard deviation of .001 to .013 at the full horizon
 # of the `cpu` profile, and real gains are .002 to .006: only what is far behind may be dropped on
 # the evidence of one short pair.
 SCREEN_MARGIN_BPB = 0.03
+
+# Which program first came to these weights and this score on this seed. Taken here and not in
+# the smoke test, because what a program does late need not show in its first steps.
+Behaviours = MutableMapping[tuple[int, str | None, float | None], str]
 
 
 def screen_steps(steps: int) -> int:
@@ -23,8 +29,13 @@ def screen_steps(steps: int) -> int:
     return max(SMOKE_STEPS, steps // 4)
 
 
-async def screen(bench: Bench, candidate: Program, incumbent: Program) -> Verdict:
+async def screen(
+    bench: Bench, candidate: Program, incumbent: Program, behaviours: Behaviours
+) -> Verdict:
     """Compare with the incumbent on one common seed at a quarter of the horizon.
+
+    A candidate that comes to the very weights of a known program does what that one does, and is
+    not trained further.
 
     Raises:
         BudgetSpentError: a run could not be paid for.
@@ -37,9 +48,14 @@ async def screen(bench: Bench, candidate: Program, incumbent: Program) -> Verdic
         )
         for program in (incumbent, candidate)
     ]
+    _twin(incumbent, seed, reference, behaviours)
     comparison = Comparison(reference_id=incumbent.id)
+    twin = _twin(candidate, seed, measured, behaviours)
     if measured.bpb is None:
         finding = (Decided.REJECT, f"{measured.status}: {measured.reason}")
+    elif twin is not None:
+        reason = f"same behaviour: after {steps} steps identical to program {twin[:12]}"
+        finding = (Decided.REJECT, reason)
     elif reference.bpb is None:
         finding = (Decided.PASS, f"no reference: the incumbent failed, {reference.reason}")
     else:
@@ -51,3 +67,11 @@ async def screen(bench: Bench, candidate: Program, incumbent: Program) -> Verdic
         if difference > SCREEN_MARGIN_BPB:
             finding = (Decided.REJECT, f"far behind: {difference:+.4f} bpb after {steps} steps")
     return conclude(bench, candidate, Stage.SCREEN, finding, comparison)
+
+
+def _twin(program: Program, seed: int, measured: Measured, behaviours: Behaviours) -> str | None:
+    """Return the program that behaved like this one before, or note this one as the first."""
+    if measured.bpb is None:
+        return None
+    owner = behaviours.setdefault((seed, measured.fingerprint, measured.bpb), program.id)
+    return owner if owner != program.id else None

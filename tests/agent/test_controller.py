@@ -172,7 +172,7 @@ async def test_a_comment_does_not_make_a_new_program(tmp_path: Path) -> None:
             assert programs[proposal.program_id] < proposal.ordinal
 
 
-async def test_a_program_that_behaves_like_another_is_refused_by_the_smoke_test(
+async def test_a_program_that_behaves_like_another_is_refused_by_the_screen(
     tmp_path: Path,
 ) -> None:
     await searched(tmp_path / "run", 150)
@@ -181,7 +181,8 @@ async def test_a_program_that_behaves_like_another_is_refused_by_the_smoke_test(
         refused = [v for v in store.verdicts() if v.reason.startswith("same behaviour")]
         assert refused
         for verdict in refused:
-            assert len(store.evaluations(verdict.program_id)) == 1
+            stages = [e.stage for e in store.evaluations(verdict.program_id)]
+            assert stages == ["smoke", "screen"]
 
 
 async def test_a_better_program_is_promoted_and_found_in_all_places(tmp_path: Path) -> None:

@@ -117,8 +117,8 @@ async def test_limits_follow_the_cost_of_the_seed_program() -> None:
 
     first, full, short = (job.limits for job in pool.jobs)
     assert first.cpu_s > 1000
-    assert [full.cpu_s, full.wall_s] == pytest.approx([120.0, 12_000.0])
-    assert [short.cpu_s, short.wall_s] == pytest.approx([30.0, 3_000.0])
+    assert [full.cpu_s, full.wall_s] == pytest.approx([2.0 + 120.0, 60.0 + 12_000.0])
+    assert [short.cpu_s, short.wall_s] == pytest.approx([2.0 + 30.0, 60.0 + 3_000.0])
 
 
 async def test_a_cheap_baseline_leaves_short_runs_time_to_start() -> None:
