@@ -31,7 +31,7 @@ def main() -> int:
     console.print(f"This machine reaches sandbox level [bold]S{report.level}[/bold].")
     lacking = report.lacking(2)
     if lacking:
-        console.print(f"S2, the default requirement, lacks: {', '.join(lacking)}.")
+        console.print(f"S2, the default requirement, is not met: {'; '.join(lacking)}.")
         return 1
     return 0
 

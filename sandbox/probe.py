@@ -84,8 +84,10 @@ class ProbeReport:
         if level not in _LEVELS:
             return (f"level S{level} is not implemented, the highest is S{max(_LEVELS)}",)
         held = set(self.capabilities)
-        lacking = [name for name in _LEVELS[level] if name not in held]
-        return (*lacking, *self.missing) if lacking else ()
+        lacking = [f"lacks {name}" for name in _LEVELS[level] if name not in held]
+        return (
+            (*lacking, *(f"the kernel has no {name}" for name in self.missing)) if lacking else ()
+        )
 
 
 def probe(zygote: Zygote) -> ProbeReport:

@@ -90,8 +90,8 @@ def _report(spec: WorkerSpec, evaluator: Evaluator, zygote: Zygote) -> WorkerRea
     if lacking and not spec.unsafe:
         raise UnusableConfigurationError(
             f"this machine reaches sandbox level S{report.level}, but S{spec.required_level} is "
-            f"required; it lacks {', '.join(lacking)}; see `python -m sandbox.check`, or give "
-            "--unsafe-sandbox to run without, which is recorded on every evaluation"
+            f"required ({'; '.join(lacking)}): see `python -m sandbox.check`, lower "
+            "--required-sandbox, or give --unsafe-sandbox, which is recorded on every evaluation"
         )
     return evaluator.describe(
         sandbox_level=report.level,
