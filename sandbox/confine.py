@@ -19,10 +19,11 @@ from dataclasses import dataclass
 
 from sandbox import landlock, seccomp
 
-__all__ = ["READABLE", "Confinement", "confine", "die_with_parent"]
+__all__ = ["READABLE", "Confinement", "confine", "die_with_parent", "set_timer_slack"]
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
+_PR_SET_TIMERSLACK = 29
 _PR_SET_NO_NEW_PRIVS = 38
 
 # Numeric libraries choose their kernels by these; without them a jailed step could differ in its
@@ -51,6 +52,11 @@ def die_with_parent(parent: int) -> None:
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def set_timer_slack(nanoseconds: int) -> None:
+    """Let the kernel delay this thread's timers by no more than this."""
+    _prctl(_PR_SET_TIMERSLACK, nanoseconds)
 
 
 def confine(limits: Confinement, keep: Collection[int], parent: int) -> tuple[str, ...]:
