@@ -33,7 +33,7 @@ from nanochat.allocator import keep_freed_memory
 from nanochat.batches import BatchSource
 from nanochat.contract import Horizon
 from nanochat.corpus import Corpus, CorpusError, TextSplit, load_corpus
-from nanochat.dials import Point, Value, knobs_of, mutate, start_point
+from nanochat.dials import Point, Value, knobs_of, mutate, scaled_warmups, start_point
 from nanochat.loop import InProcess, TrainingError, flat_size, flatten_parameters, train
 from nanochat.model import GPT
 from nanochat.optimizer_file import TUNED_FOLDER, set_knobs
@@ -319,7 +319,7 @@ def main(  # noqa: PLR0913, PLR0917 -- one parameter per flag
             raise RuntimeError("a sweep of at least one trial has a best one")
         result = {
             "profile": profile.name,
-            "knobs": knobs_of(race.best.point),
+            "knobs": knobs_of(race.best.point) | scaled_warmups(profile.steps),
             "evidence": {
                 "trials": race.trials,
                 "race_seeds": list(seeds),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from nanochat import optim
 from nanochat.contract import Choice
-from nanochat.dials import DIALS, Step, knobs_of, mutate, start_point
+from nanochat.dials import DIALS, Step, knobs_of, mutate, scaled_warmups, start_point
 
 
 @pytest.mark.parametrize("name", sorted(DIALS))
@@ -60,3 +60,14 @@ def test_a_walk_follows_from_its_seed() -> None:
     points = [mutate(start_point(), np.random.default_rng(7)) for _ in range(2)]
 
     assert points[0] == points[1]
+
+
+def test_scaled_warmups_change_nothing_while_all_warmups_are_off() -> None:
+    """They lengthen ramps between equal ends, or ramps that are switched off."""
+    knobs = knobs_of(start_point())
+
+    assert not set(knobs) & set(scaled_warmups(400))
+    assert knobs["SCHEDULE.momentum_start"] == knobs["SCHEDULE.momentum_peak"]
+    schedule = optim.SCHEDULE
+    assert (schedule.nesterov_blend, schedule.beta2_warmup) == ("momentum", False)
+    assert all(0 < float(steps) < 400 for steps in scaled_warmups(400).values())
