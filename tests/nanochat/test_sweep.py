@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from nanochat import optim, sweep
 from nanochat.contract import Bounds, Choice, Horizon, ParamInfo, Role
-from nanochat.dials import Point, knobs_of, start_point
+from nanochat.dials import Point, knobs_of, scaled_warmups, start_point
 from nanochat.optimizer_file import TUNED_FOLDER, tuned_knobs
 from nanochat.profiles import load_profile
 
@@ -140,7 +140,7 @@ def test_the_command_writes_knobs_that_training_takes(tmp_path: Path) -> None:
     assert result == 0
     assert len(record.read_text().splitlines()) == 3
     knobs = tuned_knobs("micro", tmp_path)
-    assert set(knobs) == set(knobs_of(start_point()))
+    assert set(knobs) == {*knobs_of(start_point()), *scaled_warmups(40)}
     found = json.loads((tmp_path / "micro.json").read_text())["evidence"]
     assert found["trials"] == 2
     difference = found["mean_bpb_tuned"] - found["mean_bpb_default"]
