@@ -54,17 +54,19 @@ class Pairing:
         """
         while len(self.differences) < pairs:
             seed = next(self._upcoming)
+            # The candidate first: its rivals wait for the same run of the reference, and two
+            # candidates at the same seed would otherwise keep one worker between them.
+            candidate = await self._bench.evaluator.measure(
+                Training(program=self._candidate, stage=stage, steps=steps, seed=seed)
+            )
+            if candidate.bpb is None:
+                raise PairingError(f"{candidate.status}: {candidate.reason}")
             reference = await self._bench.evaluator.measure(
                 Training(program=self.reference, stage=stage, steps=steps, seed=seed)
             )
             if reference.bpb is None:
                 self._pass_over(seed, reference.reason)
                 continue
-            candidate = await self._bench.evaluator.measure(
-                Training(program=self._candidate, stage=stage, steps=steps, seed=seed)
-            )
-            if candidate.bpb is None:
-                raise PairingError(f"{candidate.status}: {candidate.reason}")
             self.seeds.append(seed)
             self.differences.append(candidate.bpb - reference.bpb)
 
