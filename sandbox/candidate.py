@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import random
 from types import ModuleType
 from typing import Any
 
@@ -10,7 +11,13 @@ import torch
 
 from nanochat.contract import Horizon, ParamInfo, Role, TrainingState
 
-__all__ = ["Candidate"]
+__all__ = ["Candidate", "seed_random_numbers"]
+
+
+def seed_random_numbers(seed: int) -> None:
+    """Make what a candidate draws depend on the job alone, not on the process it runs in."""
+    torch.manual_seed(seed)
+    random.seed(seed)
 
 
 class Candidate:

@@ -7,7 +7,7 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from sandbox.jailed import SandboxFailure, Zygote
+from sandbox.jail_process import SandboxFailure, Zygote
 from sandbox.probe import ProbeReport, probe
 
 __all__ = ["main"]

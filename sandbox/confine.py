@@ -77,19 +77,15 @@ def confine(limits: Confinement, keep: Collection[int], parent: int) -> tuple[st
     die_with_parent(parent)
     _close_all_but(keep)
     _limit_resources(limits)
-    if os.geteuid() == 0:
-        os.setgroups([])
-        os.setresgid(_JAIL_ID, _JAIL_ID, _JAIL_ID)
-        os.setresuid(_JAIL_ID, _JAIL_ID, _JAIL_ID)
-        die_with_parent(parent)  # a change of user clears the death signal
-    _prctl(_PR_SET_DUMPABLE, 0)
-    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
-    last: tuple[tuple[str, Callable[[], None]], ...] = (
+    steps: tuple[tuple[str, Callable[[], None]], ...] = (
+        ("own user", functools.partial(_change_user, parent)),
+        ("dumps", functools.partial(_prctl, _PR_SET_DUMPABLE, 0)),
+        ("privileges", functools.partial(_prctl, _PR_SET_NO_NEW_PRIVS, 1)),
         ("landlock", functools.partial(landlock.restrict, READABLE)),
         ("seccomp", seccomp.install),
     )
     missing = []
-    for name, step in last:
+    for name, step in steps:
         try:
             step()
         except OSError as error:
@@ -97,6 +93,16 @@ def confine(limits: Confinement, keep: Collection[int], parent: int) -> tuple[st
                 raise
             missing.append(f"{name}: {error}")
     return tuple(missing)
+
+
+def _change_user(parent: int) -> None:
+    """Become a user that owns nothing, where the caller is root and may do that."""
+    if os.geteuid() != 0:
+        return
+    os.setgroups([])
+    os.setresgid(_JAIL_ID, _JAIL_ID, _JAIL_ID)
+    os.setresuid(_JAIL_ID, _JAIL_ID, _JAIL_ID)
+    die_with_parent(parent)  # a change of user clears the death signal
 
 
 def _prctl(option: int, value: int) -> None:

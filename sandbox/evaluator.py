@@ -36,21 +36,15 @@ from nanochat.loop import (
 from nanochat.model import GPT
 from nanochat.profiles import Profile, ProfileError, load_profile
 from nanochat.validation import validate
-from sandbox.jailed import (
-    ExitReport,
-    JailedOptimizer,
-    JailFailure,
-    SandboxFailure,
-    Zygote,
-    jail_order,
-    memory_file,
-)
+from sandbox.jail_process import ExitReport, JailFailure, SandboxFailure, Zygote, memory_file
+from sandbox.jailed import JailedOptimizer, ParameterLayout, jail_order
 from sandbox.jobs import Job, Outcome, Split, Status, WorkerReady, WorkerSpec
 from sandbox.mirror import MirroredService
 
 __all__ = ["Evaluator", "UnusableConfigurationError", "WarmModel"]
 
 _KEPT_INITIALISATIONS = 64
+_PAGE_ELEMENTS = mmap.PAGESIZE // 4
 _TRAINING_STATUS: dict[type[TrainingError], Status] = {
     NonFiniteLoss: Status.NAN,
     NonFiniteParameters: Status.NAN,
@@ -76,7 +70,9 @@ class WarmModel:
         config = self.profile.model_config(self.corpus.tokenizer.vocab_size)
         self.model = GPT(config, activation_dtype=self.profile.dtype).to(self.device)
         self.infos = self.model.param_infos()
-        *self.offsets, self.elements = flat_offsets(self.infos)
+        *self.offsets, flat = flat_offsets(self.infos)
+        # Whole pages, so that no byte of a map lies beyond what is cleared between runs.
+        self.elements = math.ceil(flat / _PAGE_ELEMENTS) * _PAGE_ELEMENTS
         self.params_fd = memory_file("params", bytes(4 * self.elements))
         self.grads_fd = memory_file("grads", bytes(4 * self.elements))
         self.shared_params = self._map(self.params_fd)
@@ -84,7 +80,7 @@ class WarmModel:
         on_cpu = self.device.type == "cpu"
         self.params = self.shared_params if on_cpu else self.shared_params.to(self.device)
         self.grads = self.shared_grads if on_cpu else self.shared_grads.to(self.device)
-        flatten_parameters(self.model, self.params, self.grads)
+        flatten_parameters(self.model, self.params[:flat], self.grads[:flat])
         self._initial: OrderedDict[int, torch.Tensor] = OrderedDict()
         make = compile_model if spec.compile else eager_model
         self.forward_backward = make(self.model)
@@ -98,6 +94,7 @@ class WarmModel:
 
     def initialise(self, seed: int) -> None:
         """Put the initial weights of `seed` in place; gradients become zero."""
+        self.params.zero_()  # the padding between parameters too: jails can write there
         if seed not in self._initial:
             self.model.init_weights(torch.Generator().manual_seed(seed))
             self._initial[seed] = self.params.detach().clone()
@@ -132,8 +129,11 @@ class WarmModel:
         )
 
     def fingerprint(self) -> str:
-        """Digest the present weights."""
-        return hashlib.sha256(self.params.detach().cpu().numpy().tobytes()).hexdigest()
+        """Digest the present weights, parameter by parameter."""
+        digest = hashlib.sha256()
+        for info in self.infos:
+            digest.update(info.tensor.detach().cpu().numpy().tobytes())
+        return digest.hexdigest()
 
     def param_fields(self) -> list[dict[str, object]]:
         """Describe the parameters to a jail."""
@@ -238,14 +238,14 @@ class Evaluator:
         order = jail_order(
             source=job.source,
             source_name=job.source_name,
-            params=warm.param_fields(),
-            elements=warm.elements,
+            layout=ParameterLayout(params=warm.param_fields(), elements=warm.elements),
             horizon={
                 "total_steps": job.steps,
                 "tokens_per_step": warm.profile.tokens_per_step,
                 "model_width": warm.profile.width,
             },
             limits=job.limits,
+            seed=job.seed,
         )
         jail = self._zygote.fork(order, warm.params_fd, warm.grads_fd)
         return JailedOptimizer(jail, job.limits, heartbeat)

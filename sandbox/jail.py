@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from sandbox.candidate import Candidate
+from sandbox.candidate import Candidate, seed_random_numbers
 from sandbox.confine import Confinement, confine
 from sandbox.probes import attempt
 from sandbox.protocol import (
@@ -92,6 +92,7 @@ def _run_probes(names: dict[str, str], missing: tuple[str, ...]) -> bytes:
 
 def _build_candidate(order: dict[str, Any], params: mmap.mmap, grads: mmap.mmap) -> Candidate:
     """Execute the candidate's file and build its optimizer over the shared maps."""
+    seed_random_numbers(order["seed"])
     module = _execute(order["source"], order["source_name"])
     return Candidate(module, order, params, grads)
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from sandbox.jailed import SandboxFailure, Zygote, memory_file
+from sandbox.jail_process import SandboxFailure, Zygote, memory_file
 from sandbox.jobs import Limits
 from sandbox.probes import attempt
 

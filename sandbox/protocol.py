@@ -86,13 +86,13 @@ def decode_failure(report: bytes) -> Failure:
     Raises:
         MalformedFailureError: its length is wrong or it is not JSON of the expected shape.
     """
-    size = FAILURE_HEADER.unpack(report[: FAILURE_HEADER.size].ljust(FAILURE_HEADER.size))[0]
+    size = FAILURE_HEADER.unpack(report[: FAILURE_HEADER.size].ljust(FAILURE_HEADER.size, b"\0"))[0]
     body = report[FAILURE_HEADER.size :]
     if len(body) != size or size > MAX_FAILURE_BYTES:
         raise MalformedFailureError(f"a failure report of {size} bytes came as {len(body)}")
     try:
         fields = json.loads(body.decode("ascii"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # not ASCII, not JSON, a number too long
         raise MalformedFailureError("a failure report is not ASCII JSON") from error
     if not isinstance(fields, dict):
         raise MalformedFailureError("a failure report is not a JSON object")

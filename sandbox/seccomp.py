@@ -27,10 +27,16 @@ _RET_ALLOW = 0x7FFF0000
 _LOAD_WORD = 0x20  # BPF_LD | BPF_W | BPF_ABS
 _JUMP_EQUAL = 0x15  # BPF_JMP | BPF_JEQ | BPF_K
 _JUMP_AT_LEAST = 0x35  # BPF_JMP | BPF_JGE | BPF_K
+_JUMP_ANY_BIT = 0x45  # BPF_JMP | BPF_JSET | BPF_K
 _RETURN = 0x06  # BPF_RET | BPF_K
 
-_OFFSET_NUMBER, _OFFSET_ARCH = 0, 4
+_OFFSET_NUMBER, _OFFSET_ARCH, _OFFSET_FLAGS = 0, 4, 32  # flags: third argument of openat
 _X32_BIT = 0x40000000  # system calls of the x32 interface share the architecture's name
+
+
+_REFUSED_OPEN_FLAGS = (
+    os.O_PATH | os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_TMPFILE
+) & ~os.O_DIRECTORY  # a part of O_TMPFILE
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +169,16 @@ def _compile(architecture: _Architecture) -> bytes:
         _instruction(_JUMP_AT_LEAST, _X32_BIT, on_false=1),
         _instruction(_RETURN, _RET_KILL_PROCESS),
     ]
-    for name in sorted(ALLOWED):
+    # Opening for anything but reading is refused here already. So is O_PATH, which Landlock lets
+    # pass and which would show the size and times of any file.
+    code += [
+        _instruction(_JUMP_EQUAL, architecture.numbers["openat"], on_false=4),
+        _instruction(_LOAD_WORD, _OFFSET_FLAGS),
+        _instruction(_JUMP_ANY_BIT, _REFUSED_OPEN_FLAGS, on_true=1),
+        _instruction(_RETURN, _RET_ALLOW),
+        _instruction(_RETURN, _RET_ERRNO | errno.EPERM),
+    ]
+    for name in sorted(ALLOWED - {"openat"}):
         code.append(_instruction(_JUMP_EQUAL, architecture.numbers[name], on_false=1))
         code.append(_instruction(_RETURN, _RET_ALLOW))
     # glibc falls back from clone3 to clone only on ENOSYS; clone then fails with EPERM.

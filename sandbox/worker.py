@@ -20,7 +20,7 @@ import torch
 from nanochat.allocator import keep_freed_memory
 from sandbox.confine import die_with_parent
 from sandbox.evaluator import Evaluator, UnusableConfigurationError
-from sandbox.jailed import SandboxFailure, Zygote
+from sandbox.jail_process import SandboxFailure, Zygote
 from sandbox.jobs import WorkerReady, WorkerSpec
 from sandbox.probe import probe
 from sandbox.wire import (

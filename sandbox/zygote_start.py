@@ -6,8 +6,9 @@ import sys
 
 __all__ = ["zygote_command"]
 
-# -I ignores the caller's environment and folder, so the search path is handed over in the
-# command; -B because a jail's ancestor has no business writing byte code.
+# No user site and no caller's folder (-s -P), so the search path is handed over in the command;
+# -B because a jail's ancestor has no business writing byte code. Not -I, which would ignore
+# PYTHONHASHSEED: the order of a candidate's sets must be the same in every worker.
 _BOOTSTRAP = "import sys; sys.path[:] = {path!r}; from sandbox.zygote import main; main()"
 
 # One thread: a fork of a process with threads may hang.
@@ -16,6 +17,7 @@ _ENVIRONMENT = {
     "MKL_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "LC_ALL": "C.UTF-8",
+    "PYTHONHASHSEED": "0",
 }
 
 
@@ -27,5 +29,5 @@ def zygote_command(parent: int, control_fd: int) -> tuple[list[str], dict[str, s
         control_fd: an inherited socket over which it is asked to fork.
     """
     bootstrap = _BOOTSTRAP.format(path=sys.path)
-    arguments = ["-I", "-B", "-c", bootstrap, str(parent), str(control_fd)]
+    arguments = ["-s", "-P", "-B", "-c", bootstrap, str(parent), str(control_fd)]
     return [sys.executable, *arguments], dict(_ENVIRONMENT)

@@ -21,7 +21,8 @@ from nanochat.loop import InProcess, train
 from sandbox.baseline import seed_program
 from sandbox.evaluator import WarmModel
 from sandbox.executor import LocalPool
-from sandbox.jailed import JailedOptimizer, Zygote, jail_order, memory_file
+from sandbox.jail_process import Zygote, memory_file
+from sandbox.jailed import JailedOptimizer, ParameterLayout, jail_order
 from sandbox.jobs import Job, Limits, Split, WorkerSpec
 from sandbox.preflight import preflight
 from tests.bench.figures import Figure, spread
@@ -150,17 +151,19 @@ def _two_ways(
     order = jail_order(
         source=source,
         source_name="optim.py",
-        params=[
-            {
-                "name": info.name,
-                "role": role.value,
-                "layer": info.layer,
-                "shape": [side, side],
-                "offset": index * side * side,
-            }
-            for index, info in enumerate(infos)
-        ],
-        elements=elements,
+        layout=ParameterLayout(
+            params=[
+                {
+                    "name": info.name,
+                    "role": role.value,
+                    "layer": info.layer,
+                    "shape": [side, side],
+                    "offset": index * side * side,
+                }
+                for index, info in enumerate(infos)
+            ],
+            elements=elements,
+        ),
         horizon=horizon,
         limits=Limits(),
     )

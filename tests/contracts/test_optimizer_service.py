@@ -18,7 +18,8 @@ import torch
 import nanochat.optim
 from nanochat.contract import Horizon, ParamInfo, Role, TrainingState
 from nanochat.loop import InProcess, OptimizerService
-from sandbox.jailed import JailedOptimizer, Zygote, jail_order, memory_file
+from sandbox.jail_process import Zygote, memory_file
+from sandbox.jailed import JailedOptimizer, ParameterLayout, jail_order
 from sandbox.jobs import Limits
 from sandbox.mirror import MirroredService
 
@@ -80,17 +81,19 @@ def _jailed(zygote: Zygote) -> Iterator[Rig]:
     order = jail_order(
         source=SOURCE,
         source_name="optim.py",
-        params=[
-            {
-                "name": f"w{index}",
-                "role": "matrix",
-                "layer": index,
-                "shape": [SIDE, SIDE],
-                "offset": index * SIDE * SIDE,
-            }
-            for index in range(COUNT)
-        ],
-        elements=ELEMENTS,
+        layout=ParameterLayout(
+            params=[
+                {
+                    "name": f"w{index}",
+                    "role": "matrix",
+                    "layer": index,
+                    "shape": [SIDE, SIDE],
+                    "offset": index * SIDE * SIDE,
+                }
+                for index in range(COUNT)
+            ],
+            elements=ELEMENTS,
+        ),
         horizon=HORIZON,
         limits=Limits(),
     )

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sandbox.jailed import Zygote
+from sandbox.jail_process import Zygote
 
 
 @pytest.fixture(scope="session")

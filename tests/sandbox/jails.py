@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch
 
 from nanochat.contract import TrainingState
-from sandbox.jailed import JailedOptimizer, Zygote, jail_order, memory_file
+from sandbox.jail_process import Zygote, memory_file
+from sandbox.jailed import JailedOptimizer, ParameterLayout, jail_order
 from sandbox.jobs import Limits
 
 SIDE = 32
@@ -64,10 +65,12 @@ def jailed(zygote: Zygote, source: str, limits: Limits = LIMITS) -> Iterator[Rig
     order = jail_order(
         source=source,
         source_name="optim.py",
-        params=[
-            {"name": "w", "role": "matrix", "layer": 0, "shape": [SIDE, SIDE], "offset": 0},
-        ],
-        elements=ELEMENTS,
+        layout=ParameterLayout(
+            params=[
+                {"name": "w", "role": "matrix", "layer": 0, "shape": [SIDE, SIDE], "offset": 0},
+            ],
+            elements=ELEMENTS,
+        ),
         horizon={"total_steps": 10, "tokens_per_step": 64, "model_width": SIDE},
         limits=limits,
     )

@@ -9,7 +9,7 @@ import nanochat.optim
 from nanochat.contract import Horizon
 from nanochat.loop import InProcess, train
 from sandbox.evaluator import Evaluator, UnusableConfigurationError, WarmModel
-from sandbox.jailed import Zygote
+from sandbox.jail_process import Zygote
 from sandbox.jobs import Job, Limits, Outcome, Split, Status, WorkerSpec
 
 STEPS = 50  # beyond the shipped warm-up of 40
@@ -142,6 +142,56 @@ def test_a_failed_job_leaves_no_trace_in_the_next_one(evaluator: Evaluator) -> N
     assert _run(evaluator, poison).status is Status.CRASH
 
     assert _run(evaluator, SOURCE).bpb == before.bpb
+
+
+def test_what_a_program_writes_beside_its_parameters_reaches_nobody(
+    evaluator: Evaluator,
+) -> None:
+    """The maps have padding; neither the next program nor a fingerprint may see it."""
+    honest = ADAMW.replace("LR", "1e-3")
+    storage = "self.param_groups[0]['params'][0].untyped_storage()"
+    scribble = honest.replace(
+        "        pass",
+        f"        whole = torch.tensor([], dtype=torch.float32).set_({storage})\n"
+        "        inside = torch.zeros(len(whole), dtype=torch.bool)\n"
+        "        for p in self.param_groups[0]['params']:\n"
+        "            start = p.storage_offset()\n"
+        "            inside[start : start + p.numel()] = True\n"
+        "        print('saw', float(whole[~inside].abs().sum()), int((~inside).sum()))\n"
+        "        whole[~inside] = 7.0",
+    )
+    reference = _run(evaluator, honest, seed=77)
+    first, second = (_run(evaluator, scribble, seed=seed, steps=1) for seed in (77, 78))
+
+    assert first.status is Status.OK, first.reason
+    assert first.output_tail.split()[2] != "0"  # there is padding to write to
+    assert second.output_tail.startswith("saw 0.0 ")
+    assert _run(evaluator, honest, seed=77).fingerprint == reference.fingerprint
+    unseen = _run(evaluator, scribble, seed=79, steps=1)
+    assert unseen.fingerprint == _run(evaluator, honest, seed=79, steps=1).fingerprint
+
+
+def test_a_program_that_draws_random_numbers_repeats_in_every_worker(
+    evaluator: Evaluator,
+) -> None:
+    source = ADAMW.replace("LR", "1e-3").replace(
+        "        pass",
+        "        for p in self.param_groups[0]['params']:\n"
+        "            p.grad.add_(torch.randn_like(p), alpha=1e-3 * len(str(list({'a', 'bc'}))))\n"
+        "        print(list({'a', 'b', 'c', 'd'}))",
+    )
+    other_zygote = Zygote()
+    try:
+        other = Evaluator(WorkerSpec(profile="micro"), other_zygote)
+        _run(other, source, seed=1)  # another history
+
+        here, there = (_run(each, source, seed=2) for each in (evaluator, other))
+    finally:
+        other_zygote.close()
+
+    assert here.status is Status.OK, here.reason
+    assert here.bpb == there.bpb
+    assert here.output_tail == there.output_tail
 
 
 def test_the_curve_has_every_step(evaluator: Evaluator) -> None:

@@ -6,11 +6,12 @@ import gc
 import os
 import select
 import signal
+import textwrap
 
 import pytest
 import torch
 
-from sandbox.jailed import JailFailure, SandboxFailure, Zygote
+from sandbox.jail_process import JailFailure, SandboxFailure, Zygote
 from sandbox.jobs import Status
 from tests.sandbox.jails import LIMITS, Rig, jailed, optimizer_file
 
@@ -119,6 +120,50 @@ def test_forged_answers_are_a_protocol_error(zygote: Zygote, message: bytes) -> 
             _train(rig)
 
         assert caught.value.status is Status.PROTOCOL_ERROR
+
+
+def test_a_report_with_an_absurd_number_is_a_protocol_error(zygote: Zygote) -> None:
+    body = b'{"kind":"X","message":"m","where":"w","line":' + b"9" * 9000 + b"}"
+    message = b"e" + len(body).to_bytes(4, "little") + body
+    with jailed(zygote, optimizer_file(_WRITE_EVERYWHERE.format(message=message))) as rig:
+        rig.optimizer.build()
+
+        with pytest.raises(JailFailure) as caught:
+            rig.step()
+
+        assert caught.value.status is Status.PROTOCOL_ERROR
+
+
+def test_answering_without_reading_the_request_is_a_protocol_error(zygote: Zygote) -> None:
+    """Unread requests would fill the pipe and block the worker for good."""
+    write = textwrap.indent(_WRITE_EVERYWHERE.format(message=b"d"), "    ")
+    step = f"""
+import signal, time
+def answer(*_):
+{write}
+signal.signal(signal.SIGCONT, answer)
+answer()
+while True:
+    time.sleep(60)
+"""
+    with jailed(zygote, optimizer_file(step)) as rig:
+        rig.optimizer.build()
+
+        with pytest.raises(JailFailure) as caught:
+            _train(rig)
+
+        assert caught.value.status is Status.PROTOCOL_ERROR
+
+
+def test_the_metadata_of_files_cannot_be_read(zygote: Zygote) -> None:
+    step = "import os; os.open('/etc/passwd', os.O_PATH)"
+    with jailed(zygote, optimizer_file(step)) as rig:
+        rig.optimizer.build()
+
+        with pytest.raises(JailFailure) as caught:
+            rig.step()
+
+        assert caught.value.status is Status.POLICY_VIOLATION
 
 
 def _train(rig: Rig) -> None:

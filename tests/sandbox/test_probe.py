@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from sandbox.jailed import Zygote
+from sandbox.jail_process import Zygote
 from sandbox.probe import CAPABILITIES, ProbeReport, ProbeRow, probe
 
 
