@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from agent.operators.crossover import cross
 from agent.operators.operator import Changes
-from agent.operators.registry import OPERATORS
+from agent.operators.registry import OPERATORS, PRIOR_WEIGHTS
 from agent.operators.tables import Tables
 from agent.proposals import Brief, NothingToPropose, ParentView, ProposedPatch
 from sandbox.knobs import Value, set_knobs
@@ -26,6 +26,7 @@ class OperatorsProposer:
     Args:
         weights: how often each operator is drawn, relative to the others; operators that are not
             named have weight 1. Among the operators that would change something in the parent.
+            `PRIOR_WEIGHTS` unless given.
 
     Raises:
         ValueError: a weight is negative, or given to no operator.
@@ -34,7 +35,7 @@ class OperatorsProposer:
     name = "operators"
 
     def __init__(self, weights: Mapping[str, float] | None = None) -> None:
-        given = dict(weights or {})
+        given = dict(PRIOR_WEIGHTS if weights is None else weights)
         unknown = sorted(given.keys() - OPERATORS.keys())
         if unknown:
             raise ValueError(f"no operator is called {unknown[0]!r}; expected {sorted(OPERATORS)}")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from agent.operators.proposer import OperatorsProposer
-from agent.operators.registry import OPERATORS
+from agent.operators.registry import OPERATORS, PRIOR_WEIGHTS
 from agent.proposals import Brief, NothingToPropose, ParentView, Proposer
 from sandbox.baseline import seed_program
 from sandbox.knobs import read_knobs, set_knobs
@@ -86,10 +86,15 @@ async def test_operators_are_drawn_by_their_weights() -> None:
     assert set(drawn) == {"toggle_nesterov", "toggle_norm_snap"}
 
 
+def test_every_prior_weight_is_given_to_an_operator() -> None:
+    assert set(PRIOR_WEIGHTS) <= set(OPERATORS)
+    assert all(weight > 0 for weight in PRIOR_WEIGHTS.values())
+
+
 async def test_operators_that_are_live_come_up_equally_often() -> None:
     counts: dict[str, int] = {}
     for ordinal in range(600):
-        proposed = await OperatorsProposer().propose(brief(ordinal))
+        proposed = await OperatorsProposer({}).propose(brief(ordinal))
         name = proposed.description.partition(":")[0]
         counts[name] = counts.get(name, 0) + 1
 
