@@ -11,7 +11,7 @@ from agent.lineage import Candidate
 from agent.stage import Decided, Stage
 from db.history import BEST, SEED, History
 from db.records import Program, Verdict
-from db.store import Store
+from db.store import Store, StoreError
 
 __all__ = ["BEST_FILE", "Archive"]
 
@@ -42,12 +42,22 @@ class Archive:
             self.show_best(candidate.program)
 
     def show_best(self, program: Program) -> None:
-        """Point the branch `best` at a committed program and write its text to `best.py`."""
+        """Point the branch `best` at a committed program and write its text to `best.py`.
+
+        Raises:
+            StoreError: one of them cannot be written.
+        """
         self._history.point(BEST, program.id)
         path = self._folder / BEST_FILE
         temporary = path.with_suffix(".tmp")
-        temporary.write_text(program.source, encoding="utf-8", newline="")
-        temporary.replace(path)
+        try:
+            temporary.write_text(program.source, encoding="utf-8", newline="")
+            temporary.replace(path)
+        except OSError as error:
+            raise StoreError(
+                f"cannot write {path} ({error.strerror}): check the disk and your rights to the "
+                "folder, then resume the run"
+            ) from error
 
 
 def _trailers(candidate: Candidate, last: Verdict) -> dict[str, str]:

@@ -5,7 +5,6 @@ It only reads. RUN is a run's folder, its id, or `latest`.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +17,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from agent.budget import describe_seconds
+from agent.output import OutputLostError, PipeConsole, printing, say
 from agent.run_folder import RunFolderError, find_run
 from agent.stage import Decided, Stage
 from agent.summary import Findings, effect_of, findings, print_best, print_diff
@@ -28,6 +28,7 @@ from sandbox.patches import from_json
 
 __all__ = ["app"]
 
+EXIT_OUTPUT_LOST = 1
 EXIT_REFUSED = 2
 BEST_ROWS = 10
 STYLES = {Decided.PROMOTE: "bold green", Decided.REJECT: "dim", Decided.PASS: ""}
@@ -52,13 +53,19 @@ def main(
     runs_dir: Annotated[Path, typer.Option(help="Where ids are looked up.")] = Path("runs"),
 ) -> None:
     """Look at a run: what it tried, what it found, and on what evidence."""
-    console = Console(highlight=False)
+    console = PipeConsole(highlight=False)
     try:
-        with Store.open(find_run(run, runs_dir), exclusive=False) as store:
+        with (
+            Store.open(find_run(run, runs_dir), exclusive=False) as store,
+            printing("nothing was changed"),
+        ):
             _view(what)(console, store, ids or [])
     except (_UsageError, RunFolderError, StoreError) as error:
-        sys.stderr.write(f"error: {error}\n")
+        say(f"error: {error}")
         raise typer.Exit(EXIT_REFUSED) from error
+    except OutputLostError as error:
+        say(f"error: {error}")
+        raise typer.Exit(EXIT_OUTPUT_LOST) from error
 
 
 def _view(what: str) -> Callable[[Console, Store, Sequence[str]], None]:

@@ -2,7 +2,7 @@
 
 Exit codes: 0 the budget was spent or the run was stopped with Ctrl-C (it can be resumed); 2 the
 request was refused before anything was spent; 3 the run had to pause because workers or the disk
-failed (it can be resumed); 1 a defect, with its traceback.
+failed (it can be resumed); 1 standard output was lost, or a defect, with its traceback.
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-import signal
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +25,7 @@ from rich.live import Live
 from agent.controller import Ending, EndingKind
 from agent.display import log_progress, render, view_of
 from agent.operators.proposer import OperatorsProposer
+from agent.output import OutputLostError, PipeConsole, printing, say
 from agent.run_folder import RunFolderError, find_run, make_run_folder
 from agent.session import (
     RunMismatchError,
@@ -36,8 +36,9 @@ from agent.session import (
     rare_garbage_collections,
 )
 from agent.settings import Settings, SettingsError, load_settings, resume_settings, to_toml
+from agent.signals import Stopper, stoppable
 from agent.summary import Sitting, print_summary
-from db.store import DATABASE, Store, StoreError
+from db.store import RecordError, Store, StoreError
 from sandbox.baseline import BaselineError, seed_program
 from sandbox.executor import LocalPool, PoolError, WorkerRefused
 
@@ -45,6 +46,7 @@ __all__ = ["app", "evolve"]
 
 logger = logging.getLogger(__name__)
 
+EXIT_OUTPUT_LOST = 1
 EXIT_REFUSED = 2
 EXIT_PAUSED = 3
 REFRESH_S = 0.25
@@ -165,8 +167,11 @@ def main(  # noqa: PLR0913 - typer: one parameter for each flag
     try:
         code = asyncio.run(evolve(flags, resume=resume, config=config))
     except REFUSALS as error:
-        sys.stderr.write(f"error: {error}\n")
+        say(f"error: {error}")
         raise typer.Exit(EXIT_REFUSED) from error
+    except OutputLostError as error:
+        say(f"error: {error}")
+        raise typer.Exit(EXIT_OUTPUT_LOST) from error
     raise typer.Exit(code)
 
 
@@ -183,13 +188,20 @@ async def evolve(flags: Mapping[str, Any], *, resume: str | None, config: Path |
 
     Raises:
         Exception: one of `REFUSALS` before anything was spent, or a defect.
+        OutputLostError: standard output is closed or full.
     """
-    opened = _open(flags, resume=resume, config=config)
-    try:
-        return await _sit(opened)
-    finally:
-        if opened.store is not None:
-            opened.store.close()
+    with stoppable() as stopper:
+        opened = _open(flags, resume=resume, config=config)
+        try:
+            return await _sit(opened, stopper)
+        except (asyncio.CancelledError, PoolError):  # Ctrl-C reaches the workers as well
+            if not stopper.is_requested:
+                raise
+            say("Stopped before the search began; nothing was spent.")
+            return 0
+        finally:
+            if opened.store is not None:
+                opened.store.close()
 
 
 def _open(flags: Mapping[str, Any], *, resume: str | None, config: Path | None) -> _Opened:
@@ -211,17 +223,18 @@ def _open(flags: Mapping[str, Any], *, resume: str | None, config: Path | None) 
     return _Opened(settings=settings, folder=folder, store=store)
 
 
-async def _sit(opened: _Opened) -> int:
+async def _sit(opened: _Opened, stopper: Stopper) -> int:
     """Start the workers, search, and print the summary."""
     settings, folder, store = opened.settings, opened.folder, opened.store
-    console = Console(highlight=False)
+    console = PipeConsole(highlight=False)
     try:
         source = seed_program(settings.profile)
-        console.print(f"Starting {settings.workers} workers for {folder} …")
+        with printing("nothing was started"):
+            console.print(f"Starting {settings.workers} workers for {folder} …")
         async with LocalPool(settings.worker_spec(), settings.workers) as pool:
             if store is None:
                 store = create_run(folder, settings, pool.ready, _now)
-                (folder / "settings.toml").write_text(to_toml(settings), encoding="utf-8")
+                _write_settings(folder, settings)
             parts = SessionParts(
                 pool=pool,
                 proposer=OperatorsProposer(),
@@ -233,39 +246,37 @@ async def _sit(opened: _Opened) -> int:
                 _logging(folder / "run.log", console),
                 open_session(store, folder, settings, parts) as session,
             ):
+                stopper.stop = session.controller.stop
                 ending = await _watched_search(session, settings.workers, console)
+                stopper.let_go()  # a second Ctrl-C, while ending, interrupts at once
                 session.history.pack()
         return _conclude(console, store, folder, ending)
     finally:
         if opened.store is None:
             if store is not None:
                 store.close()
-            _remove_if_unused(folder)
+            else:  # stopped or refused before the folder held anything
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 async def _watched_search(session: Session, slots: int, console: Console) -> Ending:
-    """Search with signals turned into a clean stop, and something to look at meanwhile."""
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, session.controller.stop)
+    """Search, with something to look at meanwhile."""
     watch = _refresh if console.is_terminal else _log_now_and_then
-    try:
-        async with asyncio.TaskGroup() as group:
-            watcher = group.create_task(watch(session, console))
-            ending = await session.search(slots)
-            watcher.cancel()
-    finally:
-        # A second Ctrl-C, while ending, interrupts at once.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
+    async with asyncio.TaskGroup() as group:
+        watcher = group.create_task(watch(session, console))
+        ending = await session.search(slots)
+        watcher.cancel()
     return ending
 
 
 async def _refresh(session: Session, console: Console) -> None:
-    with Live(console=console, auto_refresh=False, transient=True) as live:
-        while True:
-            live.update(render(view_of(session)), refresh=True)
-            await asyncio.sleep(REFRESH_S)
+    try:
+        with Live(console=console, auto_refresh=False, transient=True) as live:
+            while True:
+                live.update(render(view_of(session)), refresh=True)
+                await asyncio.sleep(REFRESH_S)
+    except OSError as error:
+        logger.warning("the terminal is gone (%s), the run goes on without it", error)
 
 
 async def _log_now_and_then(session: Session, console: Console) -> None:  # noqa: ARG001 - as _refresh
@@ -276,17 +287,36 @@ async def _log_now_and_then(session: Session, console: Console) -> None:  # noqa
 
 def _conclude(console: Console, store: Store, folder: Path, ending: Ending) -> int:
     if ending.kind is EndingKind.REFUSED:
-        sys.stderr.write(f"error: {ending.message}\n")
+        say(f"error: {ending.message}")
         return EXIT_REFUSED
     is_spent = ending.kind is EndingKind.SPENT
-    print_summary(console, store, folder, Sitting(ending=ending.message, is_spent=is_spent))
+    try:
+        with printing("what the run found is stored"):
+            print_summary(console, store, folder, Sitting(ending=ending.message, is_spent=is_spent))
+    except RecordError:  # nobody's disk: a defect
+        raise
+    except StoreError as error:
+        say(f"error: {folder} cannot be read for a summary: {error}")
+        return EXIT_PAUSED
     return EXIT_PAUSED if ending.kind is EndingKind.PAUSED else 0
+
+
+class _LogFile(logging.FileHandler):
+    """A log that a full disk leaves incomplete instead of covering the screen with tracebacks."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Drop a line that cannot be written."""
+        if not isinstance(sys.exception(), OSError):
+            super().handleError(record)
 
 
 @contextmanager
 def _logging(path: Path, console: Console) -> Iterator[None]:
     """Log to the run's file, and to standard error where there is no live display."""
-    handlers: list[logging.Handler] = [logging.FileHandler(path, encoding="utf-8")]
+    try:
+        handlers: list[logging.Handler] = [_LogFile(path, encoding="utf-8")]
+    except OSError as error:
+        raise RunFolderError(f"cannot write {path} ({error.strerror}): check the disk") from error
     if not console.is_terminal:
         handlers.append(logging.StreamHandler())
     root = logging.getLogger()
@@ -301,13 +331,16 @@ def _logging(path: Path, console: Console) -> Iterator[None]:
         root.setLevel(before)
         for handler in handlers:
             root.removeHandler(handler)
-            handler.close()
+            with suppress(OSError):  # what a full disk did not take is flushed once more
+                handler.close()
 
 
-def _remove_if_unused(folder: Path) -> None:
-    """Remove the folder of a new run that was refused before it had a database."""
-    if not (folder / DATABASE).exists():
-        shutil.rmtree(folder, ignore_errors=True)
+def _write_settings(folder: Path, settings: Settings) -> None:
+    path = folder / "settings.toml"
+    try:
+        path.write_text(to_toml(settings), encoding="utf-8")
+    except OSError as error:
+        raise RunFolderError(f"cannot write {path} ({error.strerror}): check the disk") from error
 
 
 def _now() -> datetime:

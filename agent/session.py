@@ -14,7 +14,7 @@ from typing import Any
 
 from agent.archive import Archive
 from agent.budget import Budget, Clock, Meter
-from agent.controller import Controller, Ending
+from agent.controller import Controller, Ending, EndingKind
 from agent.evaluations import Evaluator, EvaluatorPool
 from agent.intake import Intake, plant
 from agent.judge import Judge
@@ -24,7 +24,7 @@ from agent.settings import Settings
 from agent.stages.bench import Bench
 from db.history import History
 from db.records import Event, Run
-from db.store import Store
+from db.store import RecordError, Store, StoreError
 from sandbox.jobs import WorkerReady
 
 __all__ = [
@@ -71,16 +71,25 @@ class Session:
     clock: Clock
 
     async def search(self, slots: int) -> Ending:
-        """Search until the session ends, and note how it ended."""
+        """Search until the session ends, and note how it ended.
+
+        A disk too full for that note pauses the run like one too full for a result.
+        """
         try:
             ending = await self.controller.run(slots)
         except Exception:
             # The one place that sees every defect; it says where the search was, and lets it pass.
             logger.exception("the search stopped at number %d", self.lineage.next_ordinal - 1)
             raise
-        self.store.touch_session(self.clock())
         detail = {"kind": ending.kind.value, "message": ending.message}
-        self.store.add_event(Event(at=self.clock(), kind="ended", detail=detail))
+        try:
+            self.store.touch_session(self.clock())
+            self.store.add_event(Event(at=self.clock(), kind="ended", detail=detail))
+        except RecordError:  # nobody's disk: a defect
+            raise
+        except StoreError as error:
+            if ending.kind not in {EndingKind.PAUSED, EndingKind.REFUSED}:
+                return Ending(kind=EndingKind.PAUSED, message=str(error))
         return ending
 
 

@@ -144,6 +144,8 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise SettingsError(f"--config {path}: {error.strerror}: give a readable file") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"--config {path} is not a TOML file: {error}") from error
+    except RecursionError as error:
+        raise SettingsError(f"--config {path} is nested too deeply: give settings only") from error
 
 
 def _validated(values: Mapping[str, Any]) -> Settings:
@@ -163,5 +165,9 @@ def _sentence(kind: str, location: tuple[int | str, ...], detail: Mapping[str, A
             f"did you mean {near[0]!r}?" if near else f"known: {', '.join(Settings.model_fields)}"
         )
         return f"unknown setting {name!r}: {hint}"
+    if name == "device" and kind == "string_pattern_mismatch":
+        return (
+            f"device cannot be {detail['input']!r}: there are cpu, cuda, cuda:0, cuda:1 and so on"
+        )
     wanted = str(detail["msg"]).removeprefix("Value error, ")
     return f"{name} cannot be {detail['input']!r}: {wanted[:1].lower()}{wanted[1:]}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from db.errors import StoreError
@@ -39,8 +40,10 @@ class FolderLock:
             raise StoreError(
                 f"{folder} is in use by process {holder}: wait for its end, or stop it"
             ) from None
-        os.ftruncate(self._file, 0)
-        os.pwrite(self._file, f"{os.getpid()}\n".encode("ascii"), 0)
+        # Only says who holds it: a disk too full for that is no reason not to.
+        with suppress(OSError):
+            os.ftruncate(self._file, 0)
+            os.pwrite(self._file, f"{os.getpid()}\n".encode("ascii"), 0)
 
     def release(self) -> None:
         """Let others in; releasing twice does nothing."""

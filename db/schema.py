@@ -20,7 +20,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect
 
 from db.errors import StoreError
 
-__all__ = ["MIGRATIONS", "VERSION_TABLE", "connect", "migrate", "require_current"]
+__all__ = ["MIGRATIONS", "VERSION_TABLE", "connect", "is_blank", "migrate", "require_current"]
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 VERSION_TABLE = "alembic_version"
@@ -58,6 +58,11 @@ def connect(database: Path, *, writable: bool) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writable else "BEGIN")
 
     return engine
+
+
+def is_blank(connection: Connection) -> bool:
+    """Whether the database has no table at all, as a file of no bytes."""
+    return not inspect(connection).get_table_names()
 
 
 def migrate(connection: Connection, migrations: Path = MIGRATIONS) -> None:

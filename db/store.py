@@ -23,7 +23,7 @@ from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 from db.errors import RecordError, StoreError
 from db.lock import FolderLock
 from db.records import Evaluation, Event, Look, Program, Proposal, Run, Verdict
-from db.schema import connect, migrate, require_current
+from db.schema import connect, is_blank, migrate, require_current
 from db.sources import Sources
 from db.tables import (
     EvaluationRow,
@@ -111,14 +111,17 @@ class Store:
             raise StoreError(f"{folder} holds no run (no {DATABASE}): give the folder of a run")
         lock = FolderLock(folder) if exclusive else None
         with _opening(folder, lock, writable=exclusive) as (engine, connection):
-            if exclusive:
-                migrate(connection)
-            else:
-                require_current(connection)
-            run = _find_run(connection)
+            run = None
+            if not is_blank(connection):
+                if exclusive:
+                    migrate(connection)
+                else:
+                    require_current(connection)
+                run = _find_run(connection)
             if run is None:
                 raise StoreError(
-                    f"{folder} holds no run, its creation was interrupted: delete it, start again"
+                    f"{folder} holds no run, its {DATABASE} is empty, as after an interrupted "
+                    "start: delete the folder and start again"
                 )
         return cls(engine, lock, run)
 

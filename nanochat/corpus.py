@@ -9,6 +9,7 @@ split never holds its tokens.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from functools import cached_property
@@ -129,10 +130,26 @@ def load_corpus(path: str | Path | None = None, tokenizer_name: str = "byte") ->
     is_default = path is None
     inside, outside = _part_by_year(library) if is_default else _part_by_order(library)
     splits = {TextSplit.OOD: outside, **_hold_out(inside, _year if is_default else _text)}
+    _require_documents(library, splits)
     corpus = Corpus(library.name, library.digest, splits, tokenizer_name)
     for split in TextSplit:
         corpus.require(split, MINIMUM_SPLIT_BYTES)
     return corpus
+
+
+def _require_documents(library: Library, splits: Mapping[TextSplit, tuple[Document, ...]]) -> None:
+    """Refuse a corpus that leaves a split without a document, however long the others are."""
+    if all(splits[split] for split in TextSplit):
+        return
+    count, size = len(library.documents), sum(map(_size, library.documents))
+    raise CorpusError(
+        f"corpus {library.name} cannot be divided into {', '.join(TextSplit)}: it has only {count} "
+        f"different documents, of {size} bytes; give at least "
+        f"{MINIMUM_SPLIT_BYTES / HELD_OUT_FRACTION:.0f} bytes of text in all, in "
+        f"{math.ceil(1 / HELD_OUT_FRACTION)} or more documents, which are the files of a folder, "
+        "the rows of a parquet file or, in a single text file, passages of about 2 KB that end at "
+        "blank lines"
+    )
 
 
 def _part_by_year(library: Library) -> tuple[tuple[Document, ...], tuple[Document, ...]]:

@@ -7,6 +7,7 @@ says what was found and what to do.
 from __future__ import annotations
 
 import hashlib
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
@@ -23,6 +24,7 @@ TEXT_SUFFIXES = {".txt", ".md"}
 # A single text file is cut into documents of about this many characters: long enough to hold a
 # train of thought, short enough that even 100 KB of text can be divided fairly.
 DOCUMENT_CHARS = 2048
+PATH_CHARS = 200  # of a path in a message
 
 
 class CorpusError(Exception):
@@ -58,15 +60,34 @@ def read_library(path: str | Path | None) -> Library:
     if path is None:
         return _default_library()
     root = Path(path)
-    if not root.exists():
-        raise CorpusError(f"no such file or folder: {root}; give text, a folder of it, or parquet")
+    is_folder = _is_folder(root)
     files = [root]
-    if root.is_dir():
+    if is_folder:
         suffixes = TEXT_SUFFIXES | {".parquet"}
         files = sorted(f for f in root.rglob("*") if f.is_file() and f.suffix in suffixes)
     if not files:
         raise CorpusError(f"no .txt, .md or .parquet file in {root}")
-    return _read_files(root.name, root if root.is_dir() else root.parent, files)
+    return _read_files(root.name, root if is_folder else root.parent, files)
+
+
+def _is_folder(path: Path) -> bool:
+    """Tell a folder from a file; refuse what is neither, or cannot be looked at."""
+    name = str(path)
+    if len(name) > PATH_CHARS:
+        name = f"{name[:PATH_CHARS]}… ({len(name)} characters)"
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise CorpusError(
+            f"no such file or folder: {name}; give text, a folder of it, or parquet"
+        ) from error
+    except (OSError, ValueError) as error:  # ValueError: a null byte
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise CorpusError(f"cannot look at {name}: {reason}") from error
+    # A pipe or a device has no end to read to, and could not be read again by the next worker.
+    if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
+        raise CorpusError(f"{name} is neither a file nor a folder: copy the text to a file first")
+    return stat.S_ISDIR(mode)
 
 
 def _default_library() -> Library:

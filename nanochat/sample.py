@@ -10,6 +10,7 @@ import typer
 
 from nanochat.checkpoint import CheckpointError, load_checkpoint
 from nanochat.model import GPT
+from nanochat.train import MAX_SEED
 
 __all__ = ["generate", "main"]
 
@@ -60,7 +61,7 @@ def main(
     tokens: Annotated[int, typer.Option(min=1, help="Tokens to write.")] = 300,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.8,
     top_k: Annotated[int, typer.Option(min=0, help="Choices per token; 0 for all.")] = 50,
-    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of the draws.")] = 1,
 ) -> None:
     """Print the prompt and what the model makes of it."""
     try:

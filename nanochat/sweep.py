@@ -38,6 +38,7 @@ from nanochat.loop import InProcess, TrainingError, flat_size, flatten_parameter
 from nanochat.model import GPT
 from nanochat.optimizer_file import TUNED_FOLDER, set_knobs
 from nanochat.profiles import Profile, ProfileError, load_profile
+from nanochat.train import MAX_SEED
 from nanochat.validation import validate
 
 __all__ = ["Race", "SweepError", "Trial", "read_record", "score"]
@@ -289,7 +290,7 @@ def main(  # noqa: PLR0913, PLR0917 -- one parameter per flag
     profile_name: Annotated[str, typer.Option("--profile", help="Size to tune at.")] = "cpu",
     trials: Annotated[int, typer.Option(min=1, help="Points to try, earlier ones included.")] = 100,
     workers: Annotated[int, typer.Option(min=1, help="Processes, one thread each.")] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="Of the points tried.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of the points tried.")] = 0,
     race_seeds: Annotated[int, typer.Option(min=1, help="Seeds each point is raced on.")] = 3,
     pairs: Annotated[int, typer.Option(min=2, help="Fresh seeds of the final comparison.")] = 8,
     out: Annotated[Path | None, typer.Option(help="The record, a .jsonl file.")] = None,

@@ -43,8 +43,9 @@ from nanochat.profiles import Profile, ProfileError, load_profile
 from nanochat.throughput import measure_peak_flops, model_flops_utilisation
 from nanochat.validation import validate
 
-__all__ = ["main", "sparkline"]
+__all__ = ["MAX_SEED", "main", "sparkline"]
 
+MAX_SEED = 2**63 - 1  # the largest that torch, numpy and the database of a run all take
 COMPILE_CACHE = Path(".cache/nanoevolve/inductor")
 PLOT_COLUMNS = 60
 PLOT_LEVELS = "▁▂▃▄▅▆▇█"
@@ -73,7 +74,9 @@ def main(  # noqa: PLR0913 -- one parameter per flag
     *,
     depth: Annotated[int | None, typer.Option(min=1, help="Blocks; the width follows.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Training steps.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of initial weights and data order.")] = 1,
+    seed: Annotated[
+        int, typer.Option(min=0, max=MAX_SEED, help="Of initial weights and data order.")
+    ] = 1,
     profile: Annotated[str, typer.Option(help="micro, cpu or gpu.")] = "cpu",
     width: Annotated[int | None, typer.Option(min=1, help="Residual channels.")] = None,
     heads: Annotated[int | None, typer.Option(min=1, help="Attention heads.")] = None,

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
+import io
 import math
+import os
 import random
 import re
 from collections.abc import Callable, Sequence
@@ -196,6 +199,13 @@ class ScriptedProposer:
             proposer=self.name,
             parents=(brief.parent.program_id,),
         )
+
+
+class FullStream(io.StringIO):
+    """A stream to a full disk."""
+
+    def write(self, _text: str) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def settings(**values: Any) -> Settings:

@@ -3,7 +3,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import shutil
+import subprocess
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -25,12 +27,13 @@ from tests.agent.fakes import (
     SEED_SOURCE,
     FakePool,
     ScriptedProposer,
+    clock,
     outcome,
     parts,
     scored,
     settings,
 )
-from tests.agent.lineages import lineage_of, resume, search
+from tests.agent.lineages import go_on, lineage_of, resume, search
 
 BUDGET = 48  # training runs; the first champion is promoted within them
 
@@ -410,3 +413,61 @@ async def test_cancelling_the_search_abandons_training_under_way(tmp_path: Path)
             await task
 
         assert session.evaluator.running == ()
+
+
+async def test_a_history_whose_objects_were_destroyed_is_made_again_on_resume(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "run"
+    await searched(folder)
+    before = commits(folder)
+    shutil.rmtree(folder / REPOSITORY / "objects")
+    (folder / REPOSITORY / "objects").mkdir()
+
+    await resume(folder, settings(budget_evals=1), parts(FakePool()))
+
+    after = commits(folder)
+    assert before.items() <= after.items()
+    assert is_whole(folder / REPOSITORY)
+
+
+def is_whole(repository: Path) -> bool:
+    check = ["git", "-C", str(repository), "fsck", "--strict"]
+    return subprocess.run(check, check=False).returncode == 0  # noqa: S603 - our own words
+
+
+def commits(folder: Path) -> dict[str, str]:
+    with Store.open(folder, exclusive=False) as store:
+        found = {p.id: store.commit_of(p.id) for p in store.programs()}
+    return {program: commit for program, commit in found.items() if commit}
+
+
+class FullAtTheEnd(Store):
+    """A store on a disk that is full when the end of a session is to be noted."""
+
+    error: StoreError = StoreError("database or disk is full")
+
+    def touch_session(self, _now: datetime) -> None:
+        raise self.error
+
+
+async def ended_on(store: FullAtTheEnd, folder: Path) -> Ending:
+    with store:
+        return await go_on(store, folder, settings(budget_evals=2), parts(FakePool()))
+
+
+async def test_a_disk_too_full_to_note_the_end_pauses_the_run(tmp_path: Path) -> None:
+    create_run(tmp_path, settings(), READY, clock()).close()
+
+    ending = await ended_on(FullAtTheEnd.open(tmp_path), tmp_path)
+
+    assert ending == Ending(kind=EndingKind.PAUSED, message="database or disk is full")
+
+
+async def test_a_record_refused_at_the_end_is_a_defect(tmp_path: Path) -> None:
+    create_run(tmp_path, settings(), READY, clock()).close()
+    store = FullAtTheEnd.open(tmp_path)
+    store.error = RecordError("no session was begun")
+
+    with pytest.raises(RecordError):
+        await ended_on(store, tmp_path)

@@ -58,7 +58,7 @@ def test_settings_survive_being_written_and_read_back(tmp_path: Path) -> None:
         ({"scope": "muom"}, "scope cannot be 'muom': .*'muon'"),
         ({"scope": ","}, "scope cannot be .*: name at least one scope"),
         ({"required_sandbox": "S9"}, "required_sandbox cannot be 'S9'"),
-        ({"device": "gpu0"}, "device cannot be 'gpu0'"),
+        ({"device": "gpu0"}, "device cannot be 'gpu0': there are cpu, cuda, cuda:0, cuda:1"),
     ],
 )
 def test_a_value_that_cannot_be_meant_is_refused_in_one_sentence(
@@ -83,6 +83,11 @@ def test_a_key_like_no_other_is_refused_with_the_known_ones(tmp_path: Path) -> N
 def test_a_file_that_is_not_toml_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="not a TOML file"):
         load_settings({}, config(tmp_path, "seed: 1"))
+
+
+def test_a_file_of_brackets_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="nested too deeply"):
+        load_settings({}, config(tmp_path, "a=" + "[" * 100_000))
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:

@@ -187,6 +187,37 @@ def test_a_deleted_repository_is_made_anew_and_empty(history: History, tmp_path:
     reopened.close()
 
 
+@pytest.mark.parametrize("is_packed", [False, True], ids=["loose", "packed"])
+@pytest.mark.parametrize("kind", ["commit", "blob"])
+def test_a_repository_that_lost_objects_is_made_anew_and_empty(
+    history: History, tmp_path: Path, kind: str, is_packed: bool
+) -> None:
+    sha = commit(history, 0)
+    commit(history, 1, 0)
+    lost = sha if kind == "commit" else git(history, "rev-parse", f"{sha}:optim.py").strip()
+    victim = history.path / "objects" / lost[:2] / lost[2:]
+    if is_packed:
+        history.pack()
+        victim = next((history.path / "objects/pack").glob("*.pack"))
+    victim.unlink()
+
+    reopened = History.open(tmp_path)
+
+    assert reopened.is_empty
+    assert commit(reopened, 0) == sha
+    assert "missing" not in git(reopened, "fsck")
+    reopened.close()
+
+
+def test_a_whole_repository_keeps_its_commits_when_opened(history: History, tmp_path: Path) -> None:
+    sha = commit(history, 0)
+
+    reopened = History.open(tmp_path)
+
+    assert reopened.commit_of(program(0).id) == sha
+    reopened.close()
+
+
 def test_a_repository_git_cannot_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / REPOSITORY).mkdir()
     (tmp_path / REPOSITORY / "HEAD").write_text("nonsense")

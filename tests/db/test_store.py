@@ -85,6 +85,18 @@ def test_a_run_whose_creation_was_interrupted_can_be_created_but_not_opened(
     Store.create(tmp_path, run()).close()
 
 
+def test_readers_and_writers_of_an_empty_database_are_told_the_same(tmp_path: Path) -> None:
+    (tmp_path / DATABASE).touch()
+
+    with pytest.raises(StoreError) as to_writer:
+        Store.open(tmp_path)
+    with pytest.raises(StoreError) as to_reader:
+        Store.open(tmp_path, exclusive=False)
+
+    assert str(to_reader.value) == str(to_writer.value)
+    assert f"{DATABASE} is empty" in str(to_reader.value)
+
+
 def test_a_failed_opening_leaves_the_folder_unlocked(tmp_path: Path) -> None:
     Store.create(tmp_path, run()).close()
     with pytest.raises(StoreError):

@@ -6,6 +6,8 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa  # type: ignore[import-untyped]  # pyarrow ships no types
+import pyarrow.parquet as pq  # type: ignore[import-untyped]  # the same
 import pytest
 
 from nanochat.corpus import Corpus, CorpusError, TextSplit, load_corpus
@@ -103,6 +105,22 @@ def test_a_single_file_is_divided_too(tmp_path: Path) -> None:
 def test_a_corpus_too_small_for_its_splits_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"split of corpus text has \d+ bytes"):
         load_corpus(write_text(tmp_path / "text", 20))
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".parquet"])
+def test_a_corpus_of_too_few_documents_says_what_a_document_is(tmp_path: Path, suffix: str) -> None:
+    file = tmp_path / f"long{suffix}"
+    if suffix == ".txt":
+        file.write_text("word " * 60_000)  # the passages are all alike
+    else:
+        pq.write_table(pa.table({"text": [f"{n} " * 50_000 for n in range(2)]}), file)
+
+    with pytest.raises(
+        CorpusError, match=r"only 2 different documents.*files of a folder"
+    ) as caught:
+        load_corpus(file)
+
+    assert "blank lines" in str(caught.value)
 
 
 def test_a_split_too_small_for_the_profile_is_refused_with_what_is_needed(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 from importlib.metadata import distribution
 from pathlib import Path
@@ -145,3 +146,27 @@ def test_undecodable_text_is_refused_with_the_place_of_the_byte(tmp_path: Path) 
 
     with pytest.raises(CorpusError, match=r"latin.txt is not UTF-8 text: byte 3 is 0xe9"):
         read_library(tmp_path / "latin.txt")
+
+
+def test_a_pipe_is_refused_without_waiting_for_a_writer(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+
+    with pytest.raises(CorpusError, match="pipe is neither a file nor a folder"):
+        read_library(tmp_path / "pipe")
+
+
+def test_a_device_is_refused() -> None:
+    with pytest.raises(CorpusError, match="/dev/zero is neither a file nor a folder"):
+        read_library("/dev/zero")
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"), [("a" * 5000, "File name too long"), ("a\0b", "null byte")]
+)
+def test_a_path_that_cannot_be_looked_at_is_refused_in_a_short_sentence(
+    path: str, reason: str
+) -> None:
+    with pytest.raises(CorpusError, match=reason) as caught:
+        read_library(path)
+
+    assert len(str(caught.value)) < 400

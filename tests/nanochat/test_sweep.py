@@ -147,7 +147,7 @@ def test_the_command_writes_knobs_that_training_takes(tmp_path: Path) -> None:
     assert found["mean_paired_difference_bpb"] == pytest.approx(difference, abs=2e-5)
 
 
-@pytest.mark.parametrize("bad", [["--profile", "huge"], ["--trials", "0"]])
+@pytest.mark.parametrize("bad", [["--profile", "huge"], ["--trials", "0"], ["--seed", str(2**63)]])
 def test_bad_input_ends_with_code_2(bad: list[str], tmp_path: Path) -> None:
     assert sweep_command([*bad, "--out", str(tmp_path / "x.jsonl")]) == 2
 

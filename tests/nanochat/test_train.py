@@ -140,6 +140,18 @@ def test_a_size_of_zero_is_refused(flag: str) -> None:
     assert invoke(train_command.main, flag, "0").exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("command", "folder"), [(train_command.main, "--out"), (sample.main, "--checkpoint")]
+)
+def test_a_seed_of_more_than_63_bits_is_refused(
+    command: object, folder: str, tmp_path: Path
+) -> None:
+    result = invoke(command, "--seed", str(2**63), folder, str(tmp_path))
+
+    assert result.exit_code == 2
+    assert "--seed" in result.stderr
+
+
 def test_too_little_text_is_refused_before_training(tmp_path: Path) -> None:
     (tmp_path / "short.txt").write_text("Too short. " * 300)
 
