@@ -17,10 +17,11 @@ from rich.text import Text
 from rich.tree import Tree
 
 from agent.budget import describe_seconds
+from agent.effects import effect_of
 from agent.output import OutputLostError, PipeConsole, printing, say
 from agent.run_folder import RunFolderError, find_run
 from agent.stage import Decided, Stage
-from agent.summary import Findings, effect_of, findings, print_best, print_diff
+from agent.summary import Findings, findings, print_best, print_diff
 from agent.tally import ACCEPTED
 from db.records import Evaluation, Program, Proposal, Verdict
 from db.store import Store, StoreError

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from agent.effects import effect_of
 from agent.evaluations import Evaluator
 from agent.selection import Member, Population, shrunk
 from agent.sequential import Effect
@@ -186,7 +187,7 @@ class Lineage:
         candidate.verdicts.append(verdict)
         self.tally.count_verdict(verdict, candidate.proposal.description)
         if verdict.stage == Stage.BASELINE:
-            self._effects[verdict.program_id] = _effect(verdict)
+            self._effects[verdict.program_id] = effect_of(verdict)
         if verdict.decision == Decided.PROMOTE:
             self.population.crown(self._member(candidate.program))
         elif verdict.decision == Decided.REJECT and verdict.effect_bpb is not None:
@@ -210,15 +211,3 @@ class Lineage:
         )
         member = Member(estimate, verdict.ordinal, verdict.program_id, verdict.pairs)
         self.population.add(member)
-
-
-def _effect(verdict: Verdict) -> Effect | None:
-    """Return the effect a verdict states; None for the seed program, compared with nothing."""
-    if verdict.effect_bpb is None or verdict.interval_low is None or verdict.interval_high is None:
-        return None
-    return Effect(
-        mean=verdict.effect_bpb,
-        low=verdict.interval_low,
-        high=verdict.interval_high,
-        pairs=verdict.pairs,
-    )

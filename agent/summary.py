@@ -13,6 +13,7 @@ from rich.syntax import Syntax
 from rich.text import Text
 
 from agent.archive import BEST_FILE
+from agent.effects import effect_of
 from agent.sequential import Effect
 from agent.stage import Decided, Stage
 from agent.tally import Tally
@@ -24,7 +25,6 @@ from sandbox.patches import unified_diff
 __all__ = [
     "Findings",
     "Sitting",
-    "effect_of",
     "findings",
     "print_best",
     "print_diff",
@@ -83,18 +83,6 @@ def findings(store: Store) -> Findings:
         evaluations=counts["evaluations"],
         failures=_failures(proposals, verdicts),
         closest=min(lost, key=lambda v: v.effect_bpb or 0.0, default=None),
-    )
-
-
-def effect_of(verdict: Verdict) -> Effect | None:
-    """Return the effect a verdict states with its interval, if it states both."""
-    if verdict.effect_bpb is None or verdict.interval_low is None or verdict.interval_high is None:
-        return None
-    return Effect(
-        mean=verdict.effect_bpb,
-        low=verdict.interval_low,
-        high=verdict.interval_high,
-        pairs=verdict.pairs,
     )
 
 
