@@ -67,12 +67,16 @@ class SandboxError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Training:
-    """One training run to be had: `steps` is the horizon it is scheduled for."""
+    """One training run to be had: the first `steps` steps of a run of `horizon` steps.
+
+    Without a horizon the run is scheduled for its own steps.
+    """
 
     program: Program
     stage: Stage
     steps: int
     seed: int
+    horizon: int | None = None
 
     @property
     def key(self) -> tuple[str, int, int]:
@@ -191,6 +195,7 @@ class Evaluator:
             source=training.program.source,
             seed=training.seed,
             steps=training.steps,
+            horizon=training.horizon,
             split=Split.SEARCH,
             limits=self._limits(training.steps),
             source_name=_source_name(training),

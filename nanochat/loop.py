@@ -143,12 +143,13 @@ class TrainingResult:
         return self.curve[-1][1]
 
 
-def train(
+def train(  # noqa: PLR0913 - the parts of one training run, by name
     model: GPT,
     batches: BatchSource,
     service: OptimizerService,
     *,
     steps: int,
+    horizon: int | None = None,
     on_step: Callable[[int, float], None] | None = None,
     forward_backward: ForwardBackward | None = None,
 ) -> TrainingResult:
@@ -159,6 +160,7 @@ def train(
         batches: asked for steps 0 to `steps` - 1.
         service: updates the model's parameters.
         steps: at least 1.
+        horizon: the number of steps that schedules are laid out for; `steps` by default.
         on_step: told each step and its loss, before the update.
         forward_backward: computes loss and gradients; the eager model by default.
 
@@ -168,6 +170,7 @@ def train(
         NonFiniteParameters: the parameters are not finite after the last step.
     """
     forward_backward = forward_backward or eager_model(model)
+    total = horizon or steps
     gradients = _gradients(model)
     curve: list[tuple[int, float]] = []
     for step in range(steps):
@@ -178,7 +181,7 @@ def train(
         if on_step is not None:
             on_step(step, loss)
         tokens = (step + 1) * batches.tokens_per_batch
-        service.step(TrainingState(step=step, total_steps=steps, loss=loss, tokens=tokens))
+        service.step(TrainingState(step=step, total_steps=total, loss=loss, tokens=tokens))
     _check_parameters(model, steps - 1)
     return TrainingResult(curve=tuple(curve), tokens=steps * batches.tokens_per_batch)
 

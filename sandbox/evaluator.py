@@ -240,7 +240,7 @@ class Evaluator:
             source_name=job.source_name,
             layout=ParameterLayout(params=warm.param_fields(), elements=warm.elements),
             horizon={
-                "total_steps": job.steps,
+                "total_steps": job.total_steps,
                 "tokens_per_step": warm.profile.tokens_per_step,
                 "model_width": warm.profile.width,
             },
@@ -266,6 +266,7 @@ class Evaluator:
             warm.batches(job.seed),
             service,
             steps=job.steps,
+            horizon=job.total_steps,
             on_step=on_step,
             forward_backward=warm.forward_backward,
         )

@@ -98,15 +98,23 @@ class Job:
     """Train with `source` as the optimizer and validate.
 
     Initial weights and data order follow from `seed` alone, so two jobs with equal seed and
-    steps are a pair. `source_name` is what the candidate's file is called in tracebacks.
+    steps are a pair. Schedules are laid out for `horizon` steps, of which the first `steps` are
+    trained; without a horizon they are the same. `source_name` is what the candidate's file is
+    called in tracebacks.
     """
 
     source: str
     seed: int
     steps: int
+    horizon: int | None = None
     split: Split = Split.SEARCH
     limits: Limits = field(default_factory=Limits)
     source_name: str = "optim.py"
+
+    @property
+    def total_steps(self) -> int:
+        """The number of steps that schedules are laid out for."""
+        return self.horizon or self.steps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,13 @@ async def smoke(bench: Bench, candidate: Program) -> Verdict:
     """
     seed = smoke_seed(bench.run_seed)
     measured = await bench.evaluator.measure(
-        Training(program=candidate, stage=Stage.SMOKE, steps=SMOKE_STEPS, seed=seed)
+        Training(
+            program=candidate,
+            stage=Stage.SMOKE,
+            steps=SMOKE_STEPS,
+            seed=seed,
+            horizon=bench.steps,  # of so few steps a longer warm-up would never end
+        )
     )
     if measured.status is not Status.OK:
         finding = Decided.REJECT, f"{measured.status}: {measured.reason}"

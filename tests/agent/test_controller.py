@@ -15,6 +15,7 @@ from agent.proposals import Brief, NothingToPropose, ProposedPatch
 from agent.seeds import race_seeds
 from agent.session import RunMismatchError, create_run, open_session
 from agent.settings import Settings
+from agent.stages.smoke import SMOKE_STEPS
 from db.history import BEST, REPOSITORY
 from db.records import Evaluation, Program, Proposal, Verdict
 from db.store import RecordError, Store, StoreError
@@ -25,6 +26,7 @@ from sandbox.source_form import digest
 from tests.agent.fakes import (
     READY,
     SEED_SOURCE,
+    STEPS,
     FakePool,
     ScriptedProposer,
     clock,
@@ -247,6 +249,14 @@ async def test_a_failing_candidate_is_rejected_with_the_reason_and_gets_no_score
         last = [v for v in store.verdicts() if v.ordinal == 1][-1]
     assert (last.stage, last.decision) == ("smoke", "reject")
     assert last.reason == "diverged: the loss grew to 9.0 at step 3"
+
+
+async def test_the_smoke_test_begins_a_run_of_the_full_horizon(tmp_path: Path) -> None:
+    pool = FakePool()
+    await search(tmp_path / "run", settings(budget_evals=20), parts(pool, ScriptedProposer(0.08)))
+
+    assert {job.horizon for job in pool.jobs if job.steps == SMOKE_STEPS} == {STEPS}
+    assert {job.horizon for job in pool.jobs if job.steps != SMOKE_STEPS} == {None}
 
 
 async def test_a_clearly_worse_program_is_screened_out_after_one_short_pair(

@@ -194,6 +194,20 @@ def test_a_program_that_draws_random_numbers_repeats_in_every_worker(
     assert here.output_tail == there.output_tail
 
 
+def test_the_first_steps_of_a_long_run_follow_the_long_runs_schedules(
+    evaluator: Evaluator,
+) -> None:
+    """The shipped warm-up of 40 steps cannot end in a run of 8, but can in one of 50."""
+    refused = _run(evaluator, SOURCE, steps=8)
+    begun = _run(evaluator, SOURCE, steps=8, horizon=STEPS)
+    whole = _run(evaluator, SOURCE, steps=STEPS)
+
+    assert refused.status is Status.CRASH
+    assert "HorizonError" in refused.reason
+    assert begun.status is Status.OK, begun.reason
+    assert begun.curve == whole.curve[:8]
+
+
 def test_the_curve_has_every_step(evaluator: Evaluator) -> None:
     outcome = _run(evaluator, ADAMW.replace("LR", "1e-3"), steps=12)
 
