@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Self
 
 from agent.proposals import Brief, NothingToPropose, ProposedPatch
 from agent.session import SessionParts
@@ -220,3 +220,13 @@ def parts(pool: FakePool, proposer: Any = None) -> SessionParts:
         seed_source=SEED_SOURCE,
         clock=clock(),
     )
+
+
+class StartingPool(FakePool):
+    """A fake pool that is started and closed like a `LocalPool`."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        pass

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import resource
 import signal
+import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
@@ -17,19 +17,9 @@ from typer.testing import CliRunner
 from agent import run
 from db.store import Store
 from sandbox.jobs import WorkerSpec
-from tests.agent.fakes import SEED_SOURCE, FakePool, FullStream
+from tests.agent.fakes import SEED_SOURCE, FakePool, FullStream, StartingPool
 
 STOP_S = 30.0
-
-
-class StartingPool(FakePool):
-    """A fake pool that is started and closed like a `LocalPool`."""
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        pass
 
 
 class SignalledPool(StartingPool):
@@ -92,24 +82,13 @@ def test_a_run_stopped_while_it_searches_can_be_resumed(
         assert store.events()[-1].detail["message"] == "stopped on request"
 
 
-@pytest.fixture
-def full_disk() -> Iterator[Callable[[], None]]:
-    """Return a function that fills the disk, as far as this process can tell, until the end."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1, hard))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+def test_a_run_whose_disk_is_full_pauses_without_a_traceback(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.agent.full_disk_run", str(tmp_path)]
 
+    ended = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603 - ours
 
-def test_a_run_whose_disk_is_full_pauses_without_a_traceback(
-    start: Start, tmp_path: Path, full_disk: Callable[[], None]
-) -> None:
-    pool = StartingPool()
-    pool.before_job = lambda count: full_disk() if count == 1 else None
-
-    code, words = start(pool)
-
-    assert code == 3
-    assert "Traceback" not in words
+    assert ended.returncode == 3, ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_a_run_that_cannot_print_its_summary_has_stored_its_work(
