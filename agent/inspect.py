@@ -49,7 +49,9 @@ def main(
     ] = "overview",
     ids: Annotated[
         list[str] | None,
-        typer.Argument(help="Programs: the beginning of an id, `seed` or `best`."),
+        typer.Argument(
+            help="Programs: the beginning of an id, a number as in '#12', `seed` or `best`."
+        ),
     ] = None,
     runs_dir: Annotated[Path, typer.Option(help="Where ids are looked up.")] = Path("runs"),
 ) -> None:
@@ -58,7 +60,7 @@ def main(
     try:
         with (
             Store.open(find_run(run, runs_dir), exclusive=False) as store,
-            printing("nothing was changed"),
+            printing("nothing was changed", silent_if_closed=True),
         ):
             _view(what)(console, store, ids or [])
     except (_UsageError, RunFolderError, StoreError) as error:
@@ -154,7 +156,9 @@ def _expect(ids: Sequence[str], wanted: int, view: str) -> None:
 
 
 def _program(store: Store, name: str) -> Program:
-    """Return the program called `seed`, `best`, or by the beginning of its id."""
+    """Return the program called `seed`, `best`, by its number as in `#12`, or by its id."""
+    if name.startswith("#"):
+        return _numbered(store, name)
     if name not in {"seed", "best"}:
         return store.program(name)
     found: Findings = findings(store)
@@ -162,6 +166,13 @@ def _program(store: Store, name: str) -> Program:
     if program is None:
         raise _UsageError(f"the run has no {name} program yet: the seed program is not measured")
     return program
+
+
+def _numbered(store: Store, name: str) -> Program:
+    for proposal in store.proposals():
+        if f"#{proposal.ordinal}" == name and proposal.program_id is not None:
+            return store.program(proposal.program_id)
+    raise _UsageError(f"no program {name}: see the numbers in `inspect RUN tree`")
 
 
 def _label(proposal: Proposal, verdict: Verdict | None) -> Text:

@@ -27,11 +27,12 @@ class PipeConsole(Console):
 
 
 @contextmanager
-def printing(otherwise: str) -> Iterator[None]:
+def printing(otherwise: str, *, silent_if_closed: bool = False) -> Iterator[None]:
     """Turn a failure to print into an `OutputLostError`.
 
     Args:
         otherwise: what is true all the same, such as "the run is stored".
+        silent_if_closed: whether a reader who has seen enough, as `head` has, is no error.
 
     Raises:
         OutputLostError: standard output is closed or full.
@@ -40,6 +41,8 @@ def printing(otherwise: str) -> Iterator[None]:
         yield
     except OSError as error:
         _discard_output()
+        if error.errno == errno.EPIPE and silent_if_closed:
+            return
         raise OutputLostError(
             f"cannot write to standard output ({error.strerror}): {otherwise}"
         ) from error

@@ -143,9 +143,9 @@ def _draw_races(axes: Axes, races: Sequence[tuple[datetime, float, bool]], start
         if points:
             minutes, effects = zip(*points, strict=True)
             axes.scatter(minutes, effects, s=14, color=color, label=label, zorder=2)
-    lowest = min([effect for _, effect, _ in races], default=0.0)
+    lowest = min([effect for _, effect, _ in races], default=0.0)  # below 0, or no gain
     # Far losers would squeeze everything else into a line.
-    axes.set_ylim(top=max(0.004, -2.0 * lowest))
+    axes.set_ylim(bottom=min(-0.004, 2.5 * lowest), top=max(0.004, -2.0 * lowest))
 
 
 def _draw_champions(axes: Axes, champions: Sequence[Reign], start: datetime, end: datetime) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
-from rich.syntax import Syntax
 from rich.text import Text
 
 from agent.archive import BEST_FILE
@@ -31,6 +30,7 @@ __all__ = [
     "print_summary",
 ]
 
+DEFAULT_PROFILE = "cpu"  # of nanochat.train
 UNMEASURED_HINT = "the seed program was not measured yet"
 
 
@@ -46,6 +46,7 @@ class Findings:
     seed: Program | None
     best: Program | None
     effect: Effect | None
+    profile: str
     steps: str
     proposals: int
     programs: int
@@ -77,6 +78,7 @@ def findings(store: Store) -> Findings:
         seed=store.program(seed_id) if seed_id else None,
         best=store.program(best_id) if best_id else None,
         effect=effect_of(measured[-1]) if measured else None,
+        profile=str(store.run().facts.get("profile", DEFAULT_PROFILE)),
         steps=str(store.run().facts.get("steps", "?")),
         proposals=max(0, counts["proposals"] - 1),
         programs=max(0, counts["programs"] - 1),
@@ -140,11 +142,20 @@ def print_best(console: Console, found: Findings) -> None:
 
 
 def print_diff(console: Console, old: str, new: str) -> None:
-    """Print a unified diff, in colour where the console has it."""
-    console.print(
-        Syntax(unified_diff(old, new), "diff", background_color="default", word_wrap=True)
-    )
+    """Print a unified diff, in colour where the console has it; never wrapped, so it applies."""
+    for line in unified_diff(old, new).splitlines():
+        style = next((style for mark, style in _DIFF_STYLES if line.startswith(mark)), "")
+        console.print(Text(line, style=style), soft_wrap=True)
 
+
+# The longer marks first: a header line begins like a changed one.
+_DIFF_STYLES = (
+    ("+++", "bold"),
+    ("---", "bold"),
+    ("@@", "cyan"),
+    ("+", "green"),
+    ("-", "red"),
+)
 
 _CONTENTS = (
     (BEST_FILE, "the best program so far"),
@@ -158,7 +169,8 @@ _CONTENTS = (
 def _next_commands(folder: Path, found: Findings, sitting: Sitting) -> list[str]:
     commands = [f"python -m agent.inspect {folder} {'best' if found.improved else 'tree'}"]
     if found.improved:
-        commands.append(f"python -m nanochat.train --optimizer {folder / BEST_FILE}")
+        size = "" if found.profile == DEFAULT_PROFILE else f" --profile {found.profile}"
+        commands.append(f"python -m nanochat.train{size} --optimizer {folder / BEST_FILE}")
     more = " --budget-hours 0.5" if sitting.is_spent else ""
     return [*commands, f"python -m agent.run --resume {folder}{more}"]
 

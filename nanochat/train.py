@@ -196,13 +196,17 @@ def _prepare(
         optimizer_name=f"{name}, {len(tuned)} knobs tuned for {profile.name}" if tuned else name,
         batches=batches,
         forward_backward=eager_model(model),
-        out=_writable(out or _default_folder(profile, seed)),
+        out=_writable(out or _default_folder(profile, seed, optimizer_file)),
     )
 
 
-def _default_folder(profile: Profile, seed: int) -> Path:
+def _default_folder(profile: Profile, seed: int, optimizer_file: Path | None) -> Path:
+    """Name a folder after what was trained, so that two optimizers do not share one."""
     size = f"{profile.depth}x{profile.width}"
-    return Path("runs") / f"train-{profile.name}-{size}-{profile.steps}-seed{seed}"
+    name = f"train-{profile.name}-{size}-{profile.steps}-seed{seed}"
+    if optimizer_file is not None:
+        name += f"-{optimizer_file.resolve().parent.name}-{optimizer_file.stem}"
+    return Path("runs") / name
 
 
 def _writable(folder: Path) -> Path:

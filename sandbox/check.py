@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-import sys
-
+import typer
 from rich.console import Console
 from rich.table import Table
 
 from sandbox.jail_process import SandboxFailure, Zygote
 from sandbox.probe import ProbeReport, probe
 
-__all__ = ["main"]
+__all__ = ["app", "check"]
 
 
-def main() -> int:
-    """Probe this machine, print the evidence and the level; exit code 1 below S2."""
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def main() -> None:
+    """Show what a jail prevents on this machine, by trying it; exit code 1 below level S2."""
+    raise typer.Exit(check())
+
+
+def check() -> int:
+    """Probe this machine, print the evidence and the level; return the exit code."""
     console = Console()
     try:
         zygote = Zygote()
@@ -47,4 +55,4 @@ def _table(report: ProbeReport) -> Table:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    app()

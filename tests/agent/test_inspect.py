@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -91,3 +92,34 @@ def test_a_run_that_does_not_exist_ends_with_exit_code_2(tmp_path: Path) -> None
     result = CliRunner().invoke(inspect.app, ["latest", "--runs-dir", str(tmp_path)])
 
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+
+
+def test_a_diff_is_never_wrapped_so_that_it_applies(run: Path, tmp_path: Path) -> None:
+    with Store.open(run, exclusive=False) as store:
+        programs = list(store.programs())
+    (tmp_path / "optim.py").write_text(programs[0].source, encoding="utf-8")
+    result = CliRunner().invoke(
+        inspect.app, [str(run), "diff", "seed", "best"], env={"COLUMNS": "20"}
+    )
+    (tmp_path / "change.patch").write_text(result.stdout, encoding="utf-8")
+
+    command = ["git", "apply", "change.patch"]
+    applied = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True)  # noqa: S603 - git's own reading of a patch is what counts
+
+    assert applied.returncode == 0, applied.stderr
+    best = next(program for program in programs if program.id == best_id(run))
+    assert (tmp_path / "optim.py").read_text(encoding="utf-8") == best.source
+
+
+def test_a_program_is_found_by_the_number_everyone_sees(run: Path) -> None:
+    with Store.open(run, exclusive=False) as store:
+        second = store.proposals()[1]
+
+    assert (second.program_id or "?")[:12] in shown(str(run), "show", f"#{second.ordinal}")
+
+
+def test_a_number_nobody_has_is_refused(run: Path) -> None:
+    result = CliRunner().invoke(inspect.app, [str(run), "show", "#4000"])
+
+    assert result.exit_code == 2
+    assert "#4000" in result.stderr

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -42,3 +43,21 @@ def test_a_sentence_for_a_lost_standard_error_is_dropped(monkeypatch: pytest.Mon
     monkeypatch.setattr(sys, "stderr", FullStream())
 
     say("words")
+
+
+def test_a_reader_that_has_seen_enough_is_no_error_where_that_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "stdout", FullStream())
+    with printing("nothing was changed", silent_if_closed=True):
+        _break_pipe()
+
+    with (
+        pytest.raises(OutputLostError, match="nothing was changed"),
+        printing("nothing was changed"),
+    ):
+        _break_pipe()
+
+
+def _break_pipe() -> None:
+    raise BrokenPipeError(errno.EPIPE, "Broken pipe")
