@@ -26,7 +26,6 @@ from sandbox.protocol import (
     ANSWER_READY,
     REQUEST_ENTER_EVAL,
     REQUEST_LEAVE_EVAL,
-    REQUEST_QUIT,
     REQUEST_STEP,
     STATE_FORMAT,
     STATE_SIZE,
@@ -53,7 +52,7 @@ class Descriptors:
 
 
 def run_jail(fds: Descriptors, parent: int) -> None:
-    """Confine this process for good, then run what the order says until told to quit."""
+    """Confine this process for good, then run what the order says until the requests end."""
     order = _read_order(fds.order)
     size = order["elements"] * 4
     params = mmap.mmap(fds.params, size)
@@ -113,7 +112,7 @@ def _serve(service: Candidate, fds: Descriptors) -> None:
     }
     while True:
         request = os.read(fds.requests, 1)
-        if request in (REQUEST_QUIT, b""):
+        if not request:
             return
         if request == REQUEST_STEP:
             state = os.read(fds.requests, STATE_SIZE)

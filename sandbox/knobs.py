@@ -16,6 +16,7 @@ from types import MappingProxyType
 
 import libcst as cst
 
+from sandbox.line_error import LineError
 from sandbox.regions import find_regions, region_at
 from sandbox.source_form import Statement, parse, statements
 
@@ -69,18 +70,8 @@ class Knob:
     line: int
 
 
-class KnobError(ValueError):
-    """A table cannot be read from the syntax tree.
-
-    Attributes:
-        line: where, from 1.
-        reason: what is wrong, without the line number.
-    """
-
-    def __init__(self, *, line: int, reason: str) -> None:
-        super().__init__(f"line {line}: {reason}")
-        self.line = line
-        self.reason = reason
+class KnobError(LineError):
+    """A table cannot be read from the syntax tree."""
 
 
 class UnknownKnobError(KeyError):

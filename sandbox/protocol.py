@@ -19,7 +19,6 @@ __all__ = [
     "MAX_FAILURE_BYTES",
     "REQUEST_ENTER_EVAL",
     "REQUEST_LEAVE_EVAL",
-    "REQUEST_QUIT",
     "REQUEST_STEP",
     "STATE_FORMAT",
     "STATE_SIZE",
@@ -33,7 +32,6 @@ __all__ = [
 REQUEST_STEP = b"s"
 REQUEST_ENTER_EVAL = b"v"
 REQUEST_LEAVE_EVAL = b"t"
-REQUEST_QUIT = b"q"
 
 ANSWER_READY = b"r"
 ANSWER_DONE = b"d"

@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
+from sandbox.line_error import LineError
+
 __all__ = ["Region", "RegionError", "find_regions", "outside", "region_at", "text_of"]
 
 _ANY_MARKER = re.compile(r"\s*#\s*EVOLVE-BLOCK\b")
@@ -30,18 +32,8 @@ class Region:
     last_line: int
 
 
-class RegionError(ValueError):
-    """The markers of a source do not form regions.
-
-    Attributes:
-        line: where, from 1.
-        reason: what is wrong, without the line number.
-    """
-
-    def __init__(self, *, line: int, reason: str) -> None:
-        super().__init__(f"line {line}: {reason}")
-        self.line = line
-        self.reason = reason
+class RegionError(LineError):
+    """The markers of a source do not form regions."""
 
 
 @lru_cache(maxsize=64)

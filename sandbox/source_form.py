@@ -16,6 +16,8 @@ import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 
+from sandbox.line_error import LineError
+
 __all__ = ["SourceError", "Statement", "digest", "normalised_digest", "parse", "statements"]
 
 # Where a source is cut into pieces. What is left of a marker's line is the empty first line of the
@@ -23,18 +25,8 @@ __all__ = ["SourceError", "Statement", "digest", "normalised_digest", "parse", "
 _MARKER_LINE = re.compile(r"^# EVOLVE-BLOCK-(?:START|END)\b.*$", re.MULTILINE)
 
 
-class SourceError(ValueError):
-    """A source is not Python that can be read.
-
-    Attributes:
-        line: where, from 1.
-        reason: what is wrong, without the line number.
-    """
-
-    def __init__(self, *, line: int, reason: str) -> None:
-        super().__init__(f"line {line}: {reason}")
-        self.line = line
-        self.reason = reason
+class SourceError(LineError):
+    """A source is not Python that can be read."""
 
 
 @dataclass(frozen=True, slots=True)
