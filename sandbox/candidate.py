@@ -16,7 +16,8 @@ __all__ = ["Candidate", "seed_random_numbers"]
 
 def seed_random_numbers(seed: int) -> None:
     """Make what a candidate draws depend on the job alone, not on the process it runs in."""
-    torch.manual_seed(seed)
+    # Not torch.manual_seed, which notes for other devices where in the source it was called.
+    torch.default_generator.manual_seed(seed)
     random.seed(seed)
 
 

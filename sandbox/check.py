@@ -2,56 +2,113 @@
 
 from __future__ import annotations
 
+import sys
+from typing import Annotated
+
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from sandbox.jail_process import SandboxFailure, Zygote
+from sandbox.levels import HIGHEST_LEVEL
 from sandbox.probe import ProbeReport, probe
+from sandbox.seccomp import is_tested
 
 __all__ = ["app", "check"]
 
+_WIDTH = 100
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.command()
-def main() -> None:
-    """Show what a jail prevents on this machine, by trying it; exit code 1 below level S2."""
-    raise typer.Exit(check())
+def main(
+    required: Annotated[
+        int,
+        typer.Option(
+            "--required-sandbox", min=0, max=HIGHEST_LEVEL, help="level below which to exit with 1"
+        ),
+    ] = 2,
+) -> None:
+    """Show what a jail prevents on this machine, by trying it.
+
+    Every act is attempted inside a jail, where it must fail, and outside, where it must succeed.
+    Exit code 1 below the required level.
+    """
+    raise typer.Exit(check(required))
 
 
-def check() -> int:
+def check(required: int = 2) -> int:
     """Probe this machine, print the evidence and the level; return the exit code."""
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=_WIDTH)
+    if sys.platform != "linux":
+        console.print(
+            f"S0: nothing is isolated on {sys.platform}. Jails are made of Landlock, seccomp and "
+            "namespaces: use Linux, a virtual machine or a container of it."
+        )
+        return 1
     try:
         zygote = Zygote()
         try:
             report = probe(zygote)
+            wrapped = zygote.is_wrapped
         finally:
             zygote.close()
     except SandboxFailure as failure:
         console.print(f"No jail could be started: {failure}")
         return 1
     console.print(_table(report))
-    for line in report.missing:
-        console.print(f"The kernel does not offer {line}", highlight=False)
-    console.print(f"This machine reaches sandbox level [bold]S{report.level}[/bold].")
-    lacking = report.lacking(2)
-    if lacking:
-        console.print(f"S2, the default requirement, is not met: {'; '.join(lacking)}.")
+    _explain(console, report, wrapped=wrapped)
+    lacking = report.lacking(required)
+    if lacking or report.contradictions:
+        console.print(f"The required level S{required} is [red]not met[/red].", highlight=False)
         return 1
     return 0
 
 
 def _table(report: ProbeReport) -> Table:
-    table = Table(title="What a jail prevents here", caption="outside is the positive control")
+    table = Table(
+        title="What a jail prevents here",
+        caption="outside is the positive control; own_*, separate_uid, tree_* and pid_cap are "
+        "tried with the filters left out",
+    )
     for column in ("capability", "act", "inside the jail", "outside", "holds"):
         table.add_column(column, overflow="fold")
+    previous = ""
     for row in report.rows:
         holds = "[green]yes[/green]" if row.holds else "[red]no[/red]"
-        table.add_row(row.capability, row.act, row.inside, row.outside, holds)
+        capability = row.capability if row.capability != previous else ""
+        previous = row.capability
+        table.add_row(capability, row.act, _short(row.inside), _short(row.outside), holds)
     return table
+
+
+def _short(result: str) -> str:
+    """Leave out the number of the error and the path, which nobody needs here."""
+    kind, _, message = result.partition(": ")
+    return (
+        f"{kind}: {message.partition('] ')[2].partition(': ')[0]}"
+        if "[Errno" in message
+        else result
+    )
+
+
+def _explain(console: Console, report: ProbeReport, *, wrapped: bool) -> None:
+    if wrapped:
+        console.print("Bubblewrap is the outer layer: namespaces of our own are not allowed here.")
+    if not is_tested():
+        console.print("The system call filter for this processor has never been tested.")
+    for line in report.missing:
+        console.print(f"Not available: {line}", highlight=False, markup=False)
+    for line in report.contradictions:
+        console.print(f"The kernel contradicts itself: {line}", highlight=False, markup=False)
+    console.print(f"This machine reaches sandbox level [bold]S{report.level}[/bold].")
+    if report.level < HIGHEST_LEVEL:
+        console.print(f"For S{report.level + 1}:", highlight=False)
+        for line in report.lacking(report.level + 1):
+            console.print(f"  {line}", highlight=False, markup=False)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+from sandbox.cgroups import remove_stale
 from sandbox.jobs import Job, Outcome, Status, WorkerReady, WorkerSpec
 from sandbox.wire import (
     MESSAGE_FAILED,
@@ -39,6 +40,8 @@ _LOG = logging.getLogger(__name__)
 _START_S = 300.0  # importing torch on a cold, busy machine, tokenising and probing
 _SILENCE_S = 180.0  # a worker reports progress at least once a second while it is well
 _LINE_BYTES = 8 << 20
+_CLEANUP_S = 5.0
+_CLEANUP_POLL_S = 0.01
 _ATTEMPTS = 3
 _STDERR_LINES = 3
 
@@ -250,6 +253,7 @@ class _Worker:
             self._process.kill()
         await self._process.wait()
         self._process = None
+        await _remove_control_groups()
         if self._stderr is not None:
             self._stderr.close()
             self._stderr = None
@@ -280,6 +284,14 @@ class _Worker:
         if self._process is None:
             raise _WorkerLostError("a worker is not running")
         return self._process
+
+
+async def _remove_control_groups() -> None:
+    """Remove what a killed worker could not: its zygote and jail die a moment after it."""
+    deadline = time.monotonic() + _CLEANUP_S
+    # Nobody announces the end of a grandchild.
+    while not remove_stale() and time.monotonic() < deadline:  # noqa: ASYNC110 - see above
+        await asyncio.sleep(_CLEANUP_POLL_S)
 
 
 def _environment(cache_dir: Path | None) -> dict[str, str]:

@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import Any
 
 from sandbox.candidate import Candidate, seed_random_numbers
-from sandbox.confine import Confinement, confine
+from sandbox.confine import Confinement, Layer, Surroundings, confine
 from sandbox.probes import attempt
 from sandbox.protocol import (
     ANSWER_DONE,
@@ -49,25 +49,29 @@ class Descriptors:
     requests: int  # pipe, read end
     answers: int  # pipe, write end
     output: int  # pipe, write end: the candidate's stdout and stderr
+    monitor: int  # socket: takes the descriptor on which forbidden calls are announced
 
 
-def run_jail(fds: Descriptors, parent: int) -> None:
-    """Confine this process for good, then run what the order says until the requests end."""
+def run_jail(fds: Descriptors, surroundings: Surroundings) -> None:
+    """Confine this process for good, then run what the order says until the requests end.
+
+    Its standard input is the parent's, which must hold nothing.
+    """
     order = _read_order(fds.order)
     size = order["elements"] * 4
     params = mmap.mmap(fds.params, size)
     grads = mmap.mmap(fds.grads, size)
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, _STDIN)
     os.dup2(fds.output, _STDOUT)
     os.dup2(fds.output, _STDERR)
     sys.stdout = open(_STDOUT, "w", buffering=1, errors="replace", closefd=False)  # noqa: SIM115
     sys.stderr = open(_STDERR, "w", buffering=1, errors="replace", closefd=False)  # noqa: SIM115
     limits = Confinement(**order["limits"])
-    missing = confine(limits, {_STDIN, _STDOUT, _STDERR, fds.requests, fds.answers}, parent)
+    keep = {_STDIN, _STDOUT, _STDERR, fds.requests, fds.answers}
+    layers = {Layer(name) for name in order["layers"]}
+    missing = confine(limits, keep, surroundings, layers)
     try:
         if order["kind"] == "probe":
-            os.write(fds.answers, _run_probes(order["probes"], missing))
+            _run_probes(fds.answers, order["probes"], missing)
             return
         service = _build_candidate(order, params, grads)
         os.write(fds.answers, ANSWER_READY)
@@ -84,9 +88,12 @@ def _read_order(fd: int) -> dict[str, Any]:
     return order
 
 
-def _run_probes(names: dict[str, str], missing: tuple[str, ...]) -> bytes:
-    results = {name: attempt(name, argument) for name, argument in names.items()}
-    return json.dumps({"results": results, "missing": missing}).encode("ascii") + b"\n"
+def _run_probes(answers: int, acts: dict[str, str], missing: tuple[str, ...]) -> None:
+    """Report each act as soon as it is over: the next one may end this process."""
+    os.write(answers, json.dumps({"missing": missing}).encode("ascii") + b"\n")
+    for name, argument in acts.items():
+        result = attempt(name, argument)
+        os.write(answers, json.dumps({name: result}).encode("ascii") + b"\n")
 
 
 def _build_candidate(order: dict[str, Any], params: mmap.mmap, grads: mmap.mmap) -> Candidate:
@@ -126,9 +133,9 @@ def _describe(error: BaseException, source_name: str) -> Failure:
     """Say what was raised and at which line of the candidate's file."""
     line: int | None = None
     where = ""
-    for frame in traceback.extract_tb(error.__traceback__):
-        if frame.filename == source_name:
-            line, where = frame.lineno, frame.name
+    for frame, number in traceback.walk_tb(error.__traceback__):
+        if frame.f_code.co_filename == source_name:
+            line, where = number, frame.f_code.co_name
     if isinstance(error, SyntaxError) and error.filename == source_name:
         line = error.lineno
     try:

@@ -29,12 +29,14 @@ from sandbox.protocol import (
     clean_text,
     decode_failure,
 )
+from sandbox.refusals import describe_calls
 
 __all__ = ["JailedOptimizer", "ParameterLayout", "jail_order"]
 
 _FAILURE_READ_S = 2.0
 _FAILURE_POLL_S = 0.02
 _HEARTBEAT_S = 1.0
+_MAX_REFUSED_CALLS = 10_000
 
 # What PyTorch and CPython say when an allocation is refused.
 _MEMORY_WORDS = ("can't allocate memory", "not enough memory", "Cannot allocate memory")
@@ -132,6 +134,8 @@ class JailedOptimizer:
                 f"wrote to the pipe it answers over: found {found!r}, expected {expected!r}",
             )
         self._check_limits(time.monotonic())
+        if self._jail.monitor.remarkable:
+            raise JailFailure(Status.POLICY_VIOLATION, f"{self._asked_for()} and hid the refusal")
 
     def _await_answer(self, started: float) -> bytes:
         next_heartbeat = started + _HEARTBEAT_S
@@ -163,7 +167,14 @@ class JailedOptimizer:
             raise JailFailure(
                 Status.OUTPUT_LIMIT, f"printed more than {limits.output_kill_bytes} bytes"
             )
+        if self._jail.monitor.count > _MAX_REFUSED_CALLS:
+            reason = f"made more than {_MAX_REFUSED_CALLS} system calls that are not allowed"
+            raise JailFailure(Status.POLICY_VIOLATION, reason)
         return min(cpu_left_s, wall_left_s)
+
+    def _asked_for(self) -> str:
+        """Say which forbidden calls the kernel has announced."""
+        return f"asked the kernel for {describe_calls(self._jail.monitor.remarkable)}"
 
     def _raise_failure(self, answer: bytes) -> None:
         """Read the rest of a failure report and turn it into a verdict."""
@@ -183,7 +194,10 @@ class JailedOptimizer:
             failure = decode_failure(answer[1:])
         except MalformedFailureError as error:
             raise JailFailure(Status.PROTOCOL_ERROR, str(error)) from error
-        raise JailFailure(_failure_status(failure), _failure_reason(failure), failure.line)
+        status, reason = _failure_status(failure), _failure_reason(failure)
+        if self._jail.monitor.remarkable:
+            status, reason = Status.POLICY_VIOLATION, f"{reason}; it {self._asked_for()}"
+        raise JailFailure(status, reason, failure.line)
 
     def _diagnose_end(self) -> JailFailure:
         """Say how a jail ended that ended, or hung up, without an answer."""
@@ -193,6 +207,11 @@ class JailedOptimizer:
         if not self._jail.has_ended:
             return JailFailure(Status.PROTOCOL_ERROR, "closed the pipe it answers over")
         report = self._jail.kill()
+        if self._jail.monitor.remarkable:
+            return JailFailure(Status.POLICY_VIOLATION, f"{self._asked_for()} and ended")
+        if report.signal == signal.SIGKILL and report.cpu_s >= self._limits.cpu_s:
+            # The first process of a process table gets no SIGXCPU; the hard limit kills it.
+            return JailFailure(*_SIGNAL_STATUS[signal.SIGXCPU])
         if report.signal in _SIGNAL_STATUS:
             status, reason = _SIGNAL_STATUS[signal.Signals(report.signal)]
             return JailFailure(status, reason)
@@ -207,7 +226,8 @@ class JailedOptimizer:
 def _failure_status(failure: Failure) -> Status:
     if failure.kind == "MemoryError" or any(word in failure.message for word in _MEMORY_WORDS):
         return Status.OOM
-    if failure.kind == "PermissionError":
+    # In a file tree of its own a jail finds nothing, elsewhere it is not let in.
+    if failure.kind in ("PermissionError", "FileNotFoundError"):
         return Status.POLICY_VIOLATION
     return Status.CRASH
 

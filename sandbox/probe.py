@@ -1,8 +1,8 @@
 """Find out what a jail on this machine really prevents, by trying it.
 
-A capability counts only if the forbidden act fails inside a jail *and* succeeds outside it: a
-probe whose control fails proves nothing. The level follows from the capabilities, never from
-what is installed or what a call returned when it was set up.
+A capability counts only if its acts fail inside a jail *and* succeed outside it: a probe whose
+control fails proves nothing. The level follows from the capabilities, never from what is
+installed or what a call returned when it was set up.
 """
 
 from __future__ import annotations
@@ -10,36 +10,29 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import socket
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from sandbox.jail_process import SandboxFailure, Zygote, memory_file
+from sandbox.confine import Layer
+from sandbox.jail_process import Jail, SandboxFailure, Zygote, memory_file
 from sandbox.jobs import Limits
-from sandbox.probes import attempt
+from sandbox.levels import CAPABILITIES, Capability, level_of, needed_for
+from sandbox.probes import SUCCEEDED, attempt
 
-__all__ = ["CAPABILITIES", "ProbeReport", "ProbeRow", "probe"]
+__all__ = ["ProbeReport", "ProbeRow", "probe"]
 
-# Which acts must fail for a capability to count.
-CAPABILITIES: Mapping[str, tuple[str, ...]] = {
-    "no_net": ("connect_loopback", "connect_unix"),
-    "no_read": ("read_file",),
-    "no_write": ("write_file", "create_file"),
-    "no_fork_exec": ("fork", "exec"),
-    "no_signal": ("signal_parent",),
-    "mem_cap": ("allocate",),
-}
-# Levels 3 and 4 need namespaces and cgroups, which a jail here does not set up yet.
-_LEVELS = {
-    1: ("mem_cap",),
-    2: ("mem_cap", "no_net", "no_read", "no_write", "no_fork_exec", "no_signal"),
-}
-
-_MEMORY_BYTES = 256 << 20
+_MEMORY_BYTES = 192 << 20
+_MANY_PROCESSES = 12
 _PROBE_S = 60.0
-_SUCCEEDED = "succeeded"
+_SURVIVAL_S = 2.0  # to see that nobody is left: over as soon as that is certain
+_CONTROL_S = 0.2  # to see that somebody is
+_ORPHAN = "leave_orphan"
+# These may end the jail that tries them, so they come last.
+_FATAL = ("fork_many", "allocate")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,12 +47,15 @@ class ProbeRow:
     @property
     def holds(self) -> bool:
         """Whether the act fails inside although it is possible outside."""
-        return self.inside != _SUCCEEDED and self.outside == _SUCCEEDED
+        return self.inside != SUCCEEDED and self.outside == SUCCEEDED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeReport:
-    """The capability vector of this machine, with its evidence."""
+    """The capability vector of this machine, with its evidence.
+
+    `missing` holds the mechanisms that could not be set up, as "mechanism: reason".
+    """
 
     rows: tuple[ProbeRow, ...]
     missing: tuple[str, ...]
@@ -67,61 +63,115 @@ class ProbeReport:
     @property
     def capabilities(self) -> tuple[str, ...]:
         """The capabilities every act of which holds."""
-        return tuple(
-            name
-            for name in CAPABILITIES
-            if all(row.holds for row in self.rows if row.capability == name)
-        )
+        return tuple(capability.name for capability in CAPABILITIES if self._holds(capability))
 
     @property
     def level(self) -> int:
         """The highest level all of whose capabilities hold, 0 if none."""
-        held = set(self.capabilities)
-        return max((level for level, names in _LEVELS.items() if held >= set(names)), default=0)
+        return level_of(self.capabilities)
+
+    @property
+    def contradictions(self) -> tuple[str, ...]:
+        """What the kernel accepted without complaint and yet does not do."""
+        if self.missing:
+            return ()  # a mechanism is known to be absent: nothing is claimed
+        return tuple(
+            f"{row.act} succeeded in the jail, although the kernel accepted every restriction"
+            for row in self.rows
+            if row.inside == SUCCEEDED
+        )
 
     def lacking(self, level: int) -> tuple[str, ...]:
-        """Return what stands between this machine and `level`."""
-        if level not in _LEVELS:
-            return (f"level S{level} is not implemented, the highest is S{max(_LEVELS)}",)
-        held = set(self.capabilities)
-        lacking = [f"lacks {name}" for name in _LEVELS[level] if name not in held]
-        return (
-            (*lacking, *(f"the kernel has no {name}" for name in self.missing)) if lacking else ()
+        """Return what stands between this machine and `level`, each with its remedy.
+
+        Raises:
+            ValueError: there is no such level.
+        """
+        return tuple(
+            f"{capability.name} ({self._why(capability)}): {capability.remedy}"
+            for capability in needed_for(level, self.capabilities)
         )
+
+    def _rows_of(self, capability: Capability) -> tuple[ProbeRow, ...]:
+        return tuple(row for row in self.rows if row.capability == capability.name)
+
+    def _holds(self, capability: Capability) -> bool:
+        rows = self._rows_of(capability)
+        return bool(rows) and all(row.holds for row in rows)
+
+    def _why(self, capability: Capability) -> str:
+        row = next(row for row in self._rows_of(capability) if not row.holds)
+        if row.inside == SUCCEEDED:
+            return f"{row.act} succeeds in the jail"
+        return f"{row.act} fails outside too, which proves nothing: {row.outside}"
 
 
 def probe(zygote: Zygote) -> ProbeReport:
-    """Attempt every forbidden act in a jail and outside.
+    """Attempt every forbidden act in jails and outside.
 
     Raises:
-        SandboxFailure: the probing jail did not report.
+        SandboxFailure: a probing jail did not report.
     """
+    inside: dict[tuple[frozenset[Layer], str], str] = {}
+    missing: tuple[str, ...] = zygote.missing
     with _targets() as arguments:
-        inside, missing = _inside(zygote, arguments)
-        outside = {name: attempt(name, argument) for name, argument in arguments.items()}
+        for layers, acts in _by_layers().items():
+            results, lacked = _inside(zygote, layers, {act: arguments[act] for act in acts})
+            inside |= {(layers, act): result for act, result in results.items()}
+            missing += tuple(line for line in lacked if line not in missing)
+        outside = {
+            act: attempt(act, argument) for act, argument in arguments.items() if act != _ORPHAN
+        }
+    # Orphans are left behind by a jail that has nothing but the zygote's own surroundings.
+    outside[_ORPHAN] = inside.pop((frozenset(), _ORPHAN))
     rows = tuple(
-        ProbeRow(capability=capability, act=act, inside=inside[act], outside=outside[act])
-        for capability, acts in CAPABILITIES.items()
-        for act in acts
+        ProbeRow(
+            capability=capability.name,
+            act=act,
+            inside=inside[capability.layers, act],
+            outside=outside[act],
+        )
+        for capability in CAPABILITIES
+        for act in capability.acts
     )
     return ProbeReport(rows=rows, missing=missing)
+
+
+def _by_layers() -> Mapping[frozenset[Layer], list[str]]:
+    """Return the acts to try in each kind of jail, those that may end it last."""
+    acts: dict[frozenset[Layer], list[str]] = {frozenset(): [_ORPHAN]}
+    for capability in CAPABILITIES:
+        known = acts.setdefault(capability.layers, [])
+        known += [act for act in capability.acts if act not in known]
+    return {layers: sorted(names, key=_rank) for layers, names in acts.items()}
+
+
+def _rank(act: str) -> int:
+    return _FATAL.index(act) if act in _FATAL else -1
 
 
 @contextlib.contextmanager
 def _targets() -> Iterator[dict[str, str]]:
     """Make the things the acts aim at: open to every user, so that only the jail can refuse."""
+    name = f"nanoevolve-probe-{secrets.token_hex(8)}"
     with (
         tempfile.TemporaryDirectory(prefix="nanoevolve-probe-") as folder,
         socket.create_server(("127.0.0.1", 0)) as tcp,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
         socket.socket(socket.AF_UNIX) as unix,
+        socket.socket(socket.AF_UNIX) as abstract,
+        _in_environment(name),
     ):
         os.chmod(folder, 0o777)  # noqa: S103 - see above
         canary = os.path.join(folder, "canary")
         unix_path = os.path.join(folder, "socket")
         with open(canary, "wb") as stream:
             stream.write(b"canary")
+        udp.bind(("127.0.0.1", 0))
+        abstract.bind(f"\0{name}")
         unix.bind(unix_path)
-        unix.listen()
+        for server in (unix, abstract):
+            server.listen()
         for path in (canary, unix_path):
             os.chmod(path, 0o666)  # noqa: S103 - see above
         yield {
@@ -130,18 +180,55 @@ def _targets() -> Iterator[dict[str, str]]:
             "create_file": folder,
             "connect_loopback": str(tcp.getsockname()[1]),
             "connect_unix": unix_path,
+            "connect_abstract": name,
+            "send_datagram": str(udp.getsockname()[1]),
             "fork": "",
             "exec": "/bin/true",
+            "fork_many": str(_MANY_PROCESSES),
+            _ORPHAN: "",
             "signal_parent": str(os.getpid()),
+            "read_environment": name,
             "allocate": str(2 * _MEMORY_BYTES),
         }
 
 
-def _inside(zygote: Zygote, arguments: dict[str, str]) -> tuple[dict[str, str], tuple[str, ...]]:
+@contextlib.contextmanager
+def _in_environment(name: str) -> Iterator[None]:
+    os.environ[name] = "canary"
+    try:
+        yield
+    finally:
+        del os.environ[name]
+
+
+def _inside(
+    zygote: Zygote, layers: frozenset[Layer], acts: dict[str, str]
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Try acts in a jail with the given layers; also return what its confinement lacked."""
+    jail = _start(zygote, layers, acts)
+    answer = _read_report(jail, lines=1 + len(acts))
+    jail.drain_output(Limits().output_keep_bytes)
+    has_survivors = jail.has_survivors(_SURVIVAL_S if layers else _CONTROL_S)
+    report = jail.kill()
+    first, *others = answer.split(b"\n")[:-1] or [b""]
+    if not first:
+        printed = jail.printed.decode("utf-8", errors="replace")
+        raise SandboxFailure(f"a probing jail gave no report: {report} {answer!r} {printed}")
+    results: dict[str, str] = {}
+    for line in others:
+        results |= json.loads(line)
+    for act in acts:
+        results.setdefault(act, f"the jail was ended by signal {report.signal}")
+    if results.get(_ORPHAN) == SUCCEEDED and not has_survivors:
+        results[_ORPHAN] = "ended with the jail"
+    return results, tuple(json.loads(first)["missing"])
+
+
+def _start(zygote: Zygote, layers: frozenset[Layer], acts: dict[str, str]) -> Jail:
     limits = Limits()
     order = {
         "kind": "probe",
-        "probes": arguments,
+        "probes": acts,
         "elements": 1,
         "source_name": "probe",
         "limits": {
@@ -152,20 +239,17 @@ def _inside(zygote: Zygote, arguments: dict[str, str]) -> tuple[dict[str, str], 
     }
     params, grads = memory_file("params", bytes(4)), memory_file("grads", bytes(4))
     try:
-        jail = zygote.fork(order, params, grads)
+        return zygote.fork(order, params, grads, layers)
     finally:
         os.close(params)
         os.close(grads)
+
+
+def _read_report(jail: Jail, lines: int) -> bytes:
     answer = b""
     deadline = time.monotonic() + _PROBE_S
     ended = False
-    while not (ended or answer.endswith(b"\n")) and time.monotonic() < deadline:
+    while not ended and answer.count(b"\n") < lines and time.monotonic() < deadline:
         _, ended = jail.wait(1.0)
         answer += jail.read_answer(1 << 16) or b""
-    jail.drain_output(limits.output_keep_bytes)
-    report = jail.kill()
-    if not answer.endswith(b"\n"):
-        printed = jail.printed.decode("utf-8", errors="replace")
-        raise SandboxFailure(f"the probing jail gave no report: {report} {answer!r} {printed}")
-    fields = json.loads(answer)
-    return fields["results"], tuple(fields["missing"])
+    return answer

@@ -1,9 +1,10 @@
 """Seccomp: leave the calling process only the system calls an optimizer needs.
 
-An allowlist, compiled to classic BPF here: everything else answers "operation not permitted",
-so that a candidate sees an ordinary error and the trusted side a clear reason. Foreign
-instruction sets are killed. There is no way back, and no thread or process can be started.
-Reference: seccomp(2), kernel documentation userspace-api/seccomp_filter.
+An allowlist, compiled to classic BPF here. Everything else answers "operation not permitted", so
+that a candidate sees an ordinary error; where the kernel offers it, the trusted side is asked
+first and so learns the name of the call (`sandbox.monitor`). Foreign instruction sets are killed.
+There is no way back, and no thread or process can be started. Reference: seccomp(2), kernel
+documentation userspace-api/seccomp_filter.
 """
 
 from __future__ import annotations
@@ -13,16 +14,23 @@ import errno
 import os
 import platform
 import struct
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-__all__ = ["ALLOWED", "install", "is_supported"]
+from sandbox.system_calls import TABLES, number_of
+
+__all__ = ["FALLBACK", "RECORDED", "call_name", "install", "is_tested"]
 
 _PR_SET_SECCOMP = 22
 _SECCOMP_MODE_FILTER = 2
+_SECCOMP_SET_MODE_FILTER = 1
+_SECCOMP_FILTER_FLAG_NEW_LISTENER = 8
 
 _RET_KILL_PROCESS = 0x80000000
 _RET_ERRNO = 0x00050000
+_RET_USER_NOTIF = 0x7FC00000
 _RET_ALLOW = 0x7FFF0000
+_REFUSE = _RET_ERRNO | errno.EPERM
 
 _LOAD_WORD = 0x20  # BPF_LD | BPF_W | BPF_ABS
 _JUMP_EQUAL = 0x15  # BPF_JMP | BPF_JEQ | BPF_K
@@ -38,27 +46,21 @@ _REFUSED_OPEN_FLAGS = (
     os.O_PATH | os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_TMPFILE
 ) & ~os.O_DIRECTORY  # a part of O_TMPFILE
 
+# What honest jails were seen to call once confined: the shipped optimizer and every optimizer of
+# torch.optim, training, printing and failing. `tests/sandbox/test_seccomp.py` records it again.
+RECORDED = frozenset({"brk", "close", "futex", "mmap", "mprotect", "openat", "read", "write"})
 
-@dataclass(frozen=True, slots=True)
-class _Architecture:
-    audit: int
-    numbers: dict[str, int]
-
-
-# What the shipped optimizer, and optimizers using any of torch.optim, were seen to call while
-# training, and what CPython and the memory allocator fall back to. `openat` stays because
-# Landlock decides about paths; without it CPU detection would differ from the trusted side's.
-ALLOWED = frozenset(
+# What CPython, libc and the memory allocator turn to on longer runs and other machines. `openat` is
+# above because CPU detection opens files that Landlock allows; Landlock decides about paths. A
+# sleep that was interrupted by a stop goes on with `restart_syscall`.
+FALLBACK = frozenset(
     {
-        "brk",
         "clock_getres",
         "clock_gettime",
         "clock_nanosleep",
-        "close",
         "exit",
         "exit_group",
         "fstat",
-        "futex",
         "getcpu",
         "getdents64",
         "getpid",
@@ -68,13 +70,10 @@ ALLOWED = frozenset(
         "gettimeofday",
         "lseek",
         "madvise",
-        "mmap",
-        "mprotect",
         "mremap",
         "munmap",
         "nanosleep",
-        "openat",
-        "read",
+        "restart_syscall",
         "rseq",
         "rt_sigaction",
         "rt_sigprocmask",
@@ -83,67 +82,50 @@ ALLOWED = frozenset(
         "sched_yield",
         "sigaltstack",
         "uname",
-        "write",
         "writev",
     }
 )
 
-_X86_64 = _Architecture(
-    audit=0xC000003E,
-    numbers={
-        "brk": 12,
-        "clock_getres": 229,
-        "clock_gettime": 228,
-        "clock_nanosleep": 230,
-        "close": 3,
-        "exit": 60,
-        "exit_group": 231,
-        "fstat": 5,
-        "futex": 202,
-        "getcpu": 309,
-        "getdents64": 217,
-        "getpid": 39,
-        "getrandom": 318,
-        "getrusage": 98,
-        "gettid": 186,
-        "gettimeofday": 96,
-        "lseek": 8,
-        "madvise": 28,
-        "mmap": 9,
-        "mprotect": 10,
-        "mremap": 25,
-        "munmap": 11,
-        "nanosleep": 35,
-        "openat": 257,
-        "read": 0,
-        "rseq": 334,
-        "rt_sigaction": 13,
-        "rt_sigprocmask": 14,
-        "rt_sigreturn": 15,
-        "sched_getaffinity": 204,
-        "sched_yield": 24,
-        "sigaltstack": 131,
-        "uname": 63,
-        "write": 1,
-        "writev": 20,
-        "clone3": 435,
-    },
-)
 
-_ARCHITECTURES = {"x86_64": _X86_64}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Architecture:
+    audit: int
+    numbers: Mapping[str, int]
+    is_tested: bool
+
+
+_ARCHITECTURES = {
+    "x86_64": _Architecture(audit=0xC000003E, numbers=TABLES["x86_64"], is_tested=True),
+    # Written from the kernel's tables; nobody has run a jail on such a machine yet.
+    "aarch64": _Architecture(audit=0xC00000B7, numbers=TABLES["aarch64"], is_tested=False),
+}
 
 
 class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
 
 
-def is_supported() -> bool:
-    """Tell whether a filter is known for this machine's instruction set."""
-    return platform.machine() in _ARCHITECTURES
+def is_tested() -> bool:
+    """Tell whether the filter for this machine's instruction set has ever been run."""
+    machine = platform.machine()
+    return machine in _ARCHITECTURES and _ARCHITECTURES[machine].is_tested
 
 
-def install() -> None:
-    """Confine the calling thread to `ALLOWED`. The caller must have set NO_NEW_PRIVS.
+def call_name(number: int) -> str:
+    """Return the name of a system call of this machine."""
+    numbers = TABLES.get(platform.machine(), {})
+    return next((name for name, n in numbers.items() if n == number), f"system call {number}")
+
+
+def install(hand_over: Callable[[int], None] | None = None) -> bool:
+    """Confine the calling thread to `RECORDED` and `FALLBACK`. It must have set NO_NEW_PRIVS.
+
+    Args:
+        hand_over: gives the descriptor on which forbidden calls are announced to the trusted
+            side; without it, and where the kernel cannot announce, they are just refused.
+
+    Returns:
+        Whether forbidden calls are announced.
 
     Raises:
         OSError: the kernel refused, or no filter is known for this architecture.
@@ -151,7 +133,22 @@ def install() -> None:
     machine = platform.machine()
     if machine not in _ARCHITECTURES:
         raise OSError(errno.EOPNOTSUPP, f"no seccomp filter is known for {machine}")
-    code = _compile(_ARCHITECTURES[machine])
+    architecture = _ARCHITECTURES[machine]
+    if hand_over is not None:
+        # Handing over and closing up need two calls that the second filter takes away again: of
+        # two filters the stricter answer holds, and a refusal is stricter than an announcement.
+        needed = {"sendmsg", "prctl"}
+        listener = _announce(_compile(architecture, _RET_USER_NOTIF, needed))
+        if listener is not None:
+            hand_over(listener)
+            os.close(listener)
+            _install(_refuse_only(architecture, needed))
+            return True
+    _install(_compile(architecture, _REFUSE, frozenset()))
+    return False
+
+
+def _install(code: bytes) -> None:
     program = _Program(length=len(code) // 8, filter=code)
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(program), 0, 0) != 0:
@@ -159,8 +156,22 @@ def install() -> None:
         raise OSError(number, f"prctl(PR_SET_SECCOMP): {os.strerror(number)}")
 
 
-def _compile(architecture: _Architecture) -> bytes:
+def _announce(code: bytes) -> int | None:
+    """Install a filter that announces; return the listening descriptor, None if unsupported."""
+    program = _Program(length=len(code) // 8, filter=code)
+    libc = ctypes.CDLL(None, use_errno=True)
+    descriptor: int = libc.syscall(
+        number_of("seccomp"),
+        _SECCOMP_SET_MODE_FILTER,
+        _SECCOMP_FILTER_FLAG_NEW_LISTENER,
+        ctypes.byref(program),
+    )
+    return descriptor if descriptor >= 0 else None
+
+
+def _compile(architecture: _Architecture, otherwise: int, more: frozenset[str] | set[str]) -> bytes:
     """Compile the allowlist: check the architecture, then compare numbers one by one."""
+    numbers = architecture.numbers
     code = [
         _instruction(_LOAD_WORD, _OFFSET_ARCH),
         _instruction(_JUMP_EQUAL, architecture.audit, on_true=1),
@@ -172,19 +183,28 @@ def _compile(architecture: _Architecture) -> bytes:
     # Opening for anything but reading is refused here already. So is O_PATH, which Landlock lets
     # pass and which would show the size and times of any file.
     code += [
-        _instruction(_JUMP_EQUAL, architecture.numbers["openat"], on_false=4),
+        _instruction(_JUMP_EQUAL, numbers["openat"], on_false=4),
         _instruction(_LOAD_WORD, _OFFSET_FLAGS),
         _instruction(_JUMP_ANY_BIT, _REFUSED_OPEN_FLAGS, on_true=1),
         _instruction(_RETURN, _RET_ALLOW),
-        _instruction(_RETURN, _RET_ERRNO | errno.EPERM),
+        _instruction(_RETURN, otherwise),
     ]
-    for name in sorted(ALLOWED - {"openat"}):
-        code.append(_instruction(_JUMP_EQUAL, architecture.numbers[name], on_false=1))
+    for name in sorted((RECORDED | FALLBACK | more) - {"openat"}):
+        code.append(_instruction(_JUMP_EQUAL, numbers[name], on_false=1))
         code.append(_instruction(_RETURN, _RET_ALLOW))
-    # glibc falls back from clone3 to clone only on ENOSYS; clone then fails with EPERM.
-    code.append(_instruction(_JUMP_EQUAL, architecture.numbers["clone3"], on_false=1))
+    # glibc falls back from clone3 to clone only on ENOSYS; clone is then refused.
+    code.append(_instruction(_JUMP_EQUAL, numbers["clone3"], on_false=1))
     code.append(_instruction(_RETURN, _RET_ERRNO | errno.ENOSYS))
-    code.append(_instruction(_RETURN, _RET_ERRNO | errno.EPERM))
+    code.append(_instruction(_RETURN, otherwise))
+    return b"".join(code)
+
+
+def _refuse_only(architecture: _Architecture, names: set[str]) -> bytes:
+    code = [_instruction(_LOAD_WORD, _OFFSET_NUMBER)]
+    for name in sorted(names):
+        code.append(_instruction(_JUMP_EQUAL, architecture.numbers[name], on_false=1))
+        code.append(_instruction(_RETURN, _REFUSE))
+    code.append(_instruction(_RETURN, _RET_ALLOW))
     return b"".join(code)
 
 

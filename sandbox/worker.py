@@ -86,7 +86,7 @@ def main() -> int:
 def _report(spec: WorkerSpec, evaluator: Evaluator, zygote: Zygote) -> WorkerReady:
     """Probe the sandbox and say what every score will depend on."""
     report = probe(zygote)
-    lacking = report.lacking(spec.required_level) if spec.required_level else ()
+    lacking = (*report.lacking(spec.required_level), *report.contradictions)
     if lacking and not spec.unsafe:
         raise UnusableConfigurationError(
             f"this machine reaches sandbox level S{report.level}, but S{spec.required_level} is "

@@ -2,8 +2,9 @@
 
 A fork of a process that has computed with threads can hang, and importing torch takes seconds;
 so this process only imports, then forks one child per request. It is started with a clean
-environment, since a child can read its parent's in `/proc/self/environ`. Requests and reports
-are JSON over a socket that also carries descriptors.
+environment, since a child can read its parent's in `/proc/self/environ`. Once everything is
+imported it leaves the machine's network and file tree behind. Requests and reports are JSON over
+a socket that also carries descriptors.
 """
 
 from __future__ import annotations
@@ -17,12 +18,16 @@ import heapq  # noqa: F401
 import json
 import os
 import random  # noqa: F401
+import resource
 import select
 import signal
 import socket
 import statistics  # noqa: F401
 import sys
 import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn
 
 import torch
 import torch._dynamo
@@ -30,61 +35,170 @@ import torch.optim.lr_scheduler
 import torch.optim.swa_utils
 
 from nanochat.allocator import keep_freed_memory
-from sandbox.confine import die_with_parent
+from sandbox.cgroups import join
+from sandbox.confine import READABLE, Layer, Surroundings, adopt_orphans, die_with_parent
 from sandbox.jail import Descriptors, run_jail
+from sandbox.namespaces import ProcessTables, enter_outer
+from sandbox.zygote_start import ZygoteOptions
 
 __all__ = ["main"]
 
 _MAX_REQUEST = 1 << 16
-_REQUEST_FDS = 6
+_REQUEST_FDS = 7
+_GO = b"g"
+
+# A jail started by root runs as a user and group that own nothing, another one for each zygote.
+_FIRST_JAIL_USER = 64321
+_JAIL_USERS = 1000
 
 
-def _fork_jail(control: socket.socket, fds: list[int]) -> tuple[int, int]:
-    """Fork a jail; return its pid and a pidfd."""
-    zygote = os.getpid()
+@dataclass(frozen=True, slots=True)
+class _Jail:
+    """A jail that has not been reaped; it dies when the write end `lifeline` is closed."""
+
+    pid: int
+    pidfd: int
+    lifeline: int
+
+
+class _Forge:
+    """Forks jails, each in a process table of its own where the kernel allows that.
+
+    Make it before leaving the machine's file tree.
+    """
+
+    def __init__(self) -> None:
+        self._user = _FIRST_JAIL_USER + os.getpid() % _JAIL_USERS
+        self._address_space_bytes = _address_space_bytes()
+        self._tables = ProcessTables()
+        self._can_leave = False
+        self.has_tables = False
+
+    def try_tables(self) -> None:
+        """Find out whether process tables can be had, and how."""
+        self.has_tables = _succeeds(self._tables.enter)
+        self._can_leave = self.has_tables and _succeeds(self._enter_and_leave)
+
+    def fork(self, fds: list[int], layers: frozenset[Layer]) -> _Jail:
+        """Fork a jail over the given descriptors; it begins when its parent is this process."""
+        lifeline_r, lifeline_w = os.pipe()
+
+        def become_jail() -> None:
+            os.close(lifeline_w)
+            if os.read(lifeline_r, 1) != _GO:
+                return
+            size = 2 * os.fstat(fds[1]).st_size
+            surroundings = Surroundings(
+                lifeline=lifeline_r,
+                monitor=fds[-1],
+                user=self._user,
+                address_space_bytes=self._address_space_bytes + size,
+            )
+            run_jail(Descriptors(*fds), surroundings)
+
+        if Layer.PROCESS_TABLE not in layers:
+            pid = _child(become_jail)
+        elif self._can_leave:
+            self._tables.enter()
+            try:
+                pid = _child(become_jail)
+            finally:
+                self._tables.leave()
+        else:
+            pid = self._grandchild(become_jail)
+        os.close(lifeline_r)
+        os.write(lifeline_w, _GO)
+        return _Jail(pid, os.pidfd_open(pid), lifeline_w)
+
+    def _enter_and_leave(self) -> None:
+        self._tables.enter()
+        self._tables.leave()
+
+    def _grandchild(self, run: Callable[[], None]) -> int:
+        """Fork a jail by way of a process that enters a process table and ends at once.
+
+        An orphan belongs to the nearest ancestor that adopts such: the jail will be this
+        process's child.
+        """
+        report_r, report_w = os.pipe()
+
+        def fork_and_report() -> None:
+            self._tables.enter()
+            os.write(report_w, str(_child(run)).encode())
+
+        between = _child(fork_and_report)
+        os.close(report_w)
+        text = os.read(report_r, 32)
+        os.close(report_r)
+        os.waitpid(between, 0)
+        if not text:
+            raise OSError("a process table of its own could not be made for a jail")
+        return int(text)
+
+
+def _child(run: Callable[[], None]) -> int:
+    """Fork a child that calls `run` and ends; return its pid."""
     pid = os.fork()
     if pid == 0:
-        code = 1
+        _run_and_exit(run)
+    return pid
+
+
+def _succeeds(attempt: Callable[[], None]) -> bool:
+    """Try something in a child, which takes the effects with it."""
+
+    def report() -> None:
         try:
-            control.close()
-            run_jail(Descriptors(*fds), parent=zygote)
-            code = 0
-        except BaseException:  # noqa: BLE001 - the child must never return into the zygote's loop
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    return pid, os.pidfd_open(pid)
+            attempt()
+        except OSError:
+            os._exit(1)
+
+    _, status = os.waitpid(_child(report), 0)
+    return status == 0
 
 
-def _serve(control: socket.socket) -> None:
+def _run_and_exit(run: Callable[[], None]) -> NoReturn:
+    code = 1
+    try:
+        run()
+        code = 0
+    except BaseException:  # noqa: BLE001 - a child must never return into the zygote's loop
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def _serve(control: socket.socket, forge: _Forge) -> None:
     poller = select.poll()
     poller.register(control, select.POLLIN)
-    jail: tuple[int, int] | None = None
+    jail: _Jail | None = None
     while True:
         for fd, _ in poller.poll():
             if fd == control.fileno():
-                fds = _receive_request(control)
+                request, fds = _receive_request(control)
                 if not fds:
                     return
-                jail = _fork_jail(control, fds)
-                poller.register(jail[1], select.POLLIN)
+                jail = forge.fork(fds, frozenset(Layer(name) for name in request["layers"]))
+                poller.register(jail.pidfd, select.POLLIN)
                 for descriptor in fds:
                     os.close(descriptor)
-                socket.send_fds(control, [json.dumps({"pid": jail[0]}).encode()], [jail[1]])
-            elif jail is not None and fd == jail[1]:
+                socket.send_fds(control, [b"{}"], [jail.pidfd])
+            elif jail is not None and fd == jail.pidfd:
                 poller.unregister(fd)
                 os.close(fd)
-                control.send(json.dumps(_reap(jail[0])).encode())
+                os.close(jail.lifeline)
+                control.send(json.dumps(_reap(jail.pid)).encode())
+                _reap_adopted()
                 jail = None
 
 
-def _receive_request(control: socket.socket) -> list[int]:
-    """Return the descriptors of the next request; none when the worker is gone."""
+def _receive_request(control: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """Return the next request with its descriptors; none of them when the worker is gone."""
     try:
-        _, fds, _, _ = socket.recv_fds(control, _MAX_REQUEST, _REQUEST_FDS)
+        message, fds, _, _ = socket.recv_fds(control, _MAX_REQUEST, _REQUEST_FDS)
     except ConnectionResetError:
-        return []
-    return list(fds)
+        return {}, []
+    return json.loads(message or b"{}"), list(fds)
 
 
 def _reap(pid: int) -> dict[str, float]:
@@ -97,20 +211,42 @@ def _reap(pid: int) -> dict[str, float]:
     }
 
 
-def main() -> None:
-    """Serve fork requests until the other end of the control socket closes.
+def _reap_adopted() -> None:
+    """Let go of processes that a jail left behind and that have ended since."""
+    try:
+        while os.waitpid(-1, os.WNOHANG) != (0, 0):
+            pass
+    except ChildProcessError:
+        pass  # there are none
 
-    Arguments on the command line: the parent's process id, the socket's descriptor.
-    """
-    die_with_parent(int(sys.argv[1]))
+
+def _address_space_bytes() -> int:
+    with open("/proc/self/statm", encoding="ascii") as statm:
+        return int(statm.read().split()[0]) * resource.getpagesize()
+
+
+def main() -> None:
+    """Serve fork requests until the other end of the control socket closes."""
+    options = ZygoteOptions.from_arguments(sys.argv[1:])
+    if options.parent:
+        die_with_parent(options.parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the controller's to act on
-    control = socket.socket(fileno=int(sys.argv[2]))
+    control = socket.socket(fileno=options.control_fd)
     torch.set_num_threads(1)
     keep_freed_memory()  # the jails inherit it; one step's buffers serve the next
     with torch.autograd.profiler.record_function("warm-up"):
         pass  # its first use imports a module, and every optimizer step uses it
+    threads = len(os.listdir("/proc/self/task"))
+    adopt_orphans()
+    forge = _Forge()
+    join(options.joins)
+    missing: tuple[str, ...] = ("namespaces: not asked for",)
+    if options.namespaces:
+        missing = enter_outer(READABLE)
+        forge.try_tables()
+    report = {"threads": threads, "missing": missing, "process_tables": forge.has_tables}
     # The children share these pages as long as no collector writes into them.
     gc.collect()
     gc.freeze()
-    control.send(json.dumps({"threads": len(os.listdir("/proc/self/task"))}).encode())
-    _serve(control)
+    control.send(json.dumps(report).encode())
+    _serve(control, forge)

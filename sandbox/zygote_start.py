@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Self
 
-__all__ = ["zygote_command"]
+__all__ = ["ZygoteOptions", "zygote_command"]
 
 # No user site and no caller's folder (-s -P), so the search path is handed over in the command;
 # -B because a jail's ancestor has no business writing byte code. Not -I, which would ignore
@@ -21,13 +25,29 @@ _ENVIRONMENT = {
 }
 
 
-def zygote_command(parent: int, control_fd: int) -> tuple[list[str], dict[str, str]]:
-    """Return the argument list and the environment of a zygote.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZygoteOptions:
+    """What a zygote is told when it starts.
 
-    Args:
-        parent: the process whose death ends the zygote.
-        control_fd: an inherited socket over which it is asked to fork.
+    `parent` is the process whose death ends it, 0 if another one sees to that; `control_fd` an
+    inherited socket over which it is asked to fork; `joins` are inherited descriptors through
+    which jails join their control group; `namespaces` asks it to enter such by itself.
     """
+
+    parent: int
+    control_fd: int
+    joins: tuple[int, ...] = ()
+    namespaces: bool = True
+
+    @classmethod
+    def from_arguments(cls, arguments: Sequence[str]) -> Self:
+        """Read what `zygote_command` has written."""
+        fields = json.loads(arguments[0])
+        return cls(**{**fields, "joins": tuple(fields["joins"])})
+
+
+def zygote_command(options: ZygoteOptions) -> tuple[list[str], dict[str, str]]:
+    """Return the argument list and the environment of a zygote."""
     bootstrap = _BOOTSTRAP.format(path=sys.path)
-    arguments = ["-s", "-P", "-B", "-c", bootstrap, str(parent), str(control_fd)]
+    arguments = ["-s", "-P", "-B", "-c", bootstrap, json.dumps(asdict(options))]
     return [sys.executable, *arguments], dict(_ENVIRONMENT)

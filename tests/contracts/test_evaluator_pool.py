@@ -60,4 +60,4 @@ async def test_a_pool_keeps_its_promises(
         assert len(set(scores)) == 3
         assert after.bpb == scores[0]  # a cancelled job takes no worker with it
         assert pool.running() == ()
-        assert pool.ready.sandbox_level == 2
+        assert pool.ready.sandbox_level >= 2

@@ -112,7 +112,6 @@ async def test_no_key_reaches_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     ("spec", "words"),
     [
         (WorkerSpec(profile="micro", data_path="no/such/place"), "no/such/place"),
-        (WorkerSpec(profile="micro", required_level=4), "S4"),
         (WorkerSpec(profile="micro", device="mps"), "mps"),
     ],
 )

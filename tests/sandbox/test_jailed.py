@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import textwrap
+import threading
 
 import pytest
 import torch
@@ -48,15 +49,20 @@ def test_the_training_state_arrives_as_it_was_sent(zygote: Zygote) -> None:
         ("torch.zeros(10**11)", Status.OOM, "line 9"),
         ("bytearray(10**11)", Status.OOM, "MemoryError"),
         ("open('/etc/hostname')", Status.POLICY_VIOLATION, "/etc/hostname"),
-        ("import os; os.fork()", Status.POLICY_VIOLATION, "not permitted"),
-        ("import os; os.execv('/bin/true', ['true'])", Status.POLICY_VIOLATION, "not permitted"),
-        ("import socket; socket.socket()", Status.POLICY_VIOLATION, "not permitted"),
-        ("import os; os.kill(os.getppid(), 9)", Status.POLICY_VIOLATION, "not permitted"),
+        ("import os; os.fork()", Status.POLICY_VIOLATION, "a thread or a process (clone)"),
+        ("import os; os.execv('/bin/true', ['true'])", Status.POLICY_VIOLATION, "(execve)"),
+        ("import socket; socket.socket()", Status.POLICY_VIOLATION, "connection (socket)"),
+        ("import os; os.kill(os.getppid(), 9)", Status.POLICY_VIOLATION, "(kill)"),
+        ("open('/x', 'w')", Status.POLICY_VIOLATION, "a file to write, create or change (openat)"),
         ("print('x' * 2_000_000)", Status.OUTPUT_LIMIT, "1048576"),
         ("import os; os._exit(0)", Status.PROTOCOL_ERROR, "exit code 0"),
         ("import ctypes; ctypes.string_at(0)", Status.CRASH, "SIGSEGV"),
         ("raise SystemExit(0)", Status.CRASH, "SystemExit"),
-        ("import threading; threading.Thread(target=print).start()", Status.CRASH, "thread"),
+        (
+            "import threading; threading.Thread(target=print).start()",
+            Status.POLICY_VIOLATION,
+            "can't start new thread; it asked the kernel for a thread or a process (clone)",
+        ),
     ],
 )
 def test_a_failing_candidate_gets_its_verdict_and_a_reason(
@@ -70,6 +76,67 @@ def test_a_failing_candidate_gets_its_verdict_and_a_reason(
 
         assert caught.value.status is status
         assert words in caught.value.reason
+
+
+def test_a_forbidden_call_whose_refusal_is_hidden_is_a_violation_all_the_same(
+    zygote: Zygote,
+) -> None:
+    step = """
+    import os, socket
+    for attempt in (socket.socket, os.fork):
+        try:
+            attempt()
+        except OSError:
+            pass
+    """
+    with jailed(zygote, optimizer_file(step)) as rig:
+        rig.optimizer.build()
+
+        with pytest.raises(JailFailure) as caught:
+            rig.step()
+
+    assert caught.value.status is Status.POLICY_VIOLATION
+    assert "a network connection (socket) and a thread or a process (clone)" in caught.value.reason
+    assert "hid the refusal" in caught.value.reason
+
+
+def test_looking_around_is_refused_and_no_violation(zygote: Zygote) -> None:
+    step = """
+    import os
+    try:
+        os.stat("/etc")
+    except PermissionError as error:
+        print(error)
+    """
+    with jailed(zygote, optimizer_file(step)) as rig:
+        rig.optimizer.build()
+        rig.step()
+        rig.optimizer.end()
+
+        assert "not permitted" in rig.optimizer.output_tail
+
+
+def test_endless_forbidden_calls_are_ended(zygote: Zygote) -> None:
+    step = """
+    import os
+    while True:
+        os.getppid()
+    """
+    limits = dataclasses.replace(LIMITS, cpu_s=60.0, wall_s=60.0)
+    with jailed(zygote, optimizer_file(step), limits) as rig:
+        rig.optimizer.build()
+
+        with pytest.raises(JailFailure, match="10000 system calls"):
+            rig.step()
+
+
+def test_a_sleep_that_is_interrupted_by_a_stop_goes_on(zygote: Zygote) -> None:
+    with jailed(zygote, optimizer_file("import time; time.sleep(0.3)")) as rig:
+        rig.optimizer.build()
+        for after_s, number in ((0.1, signal.SIGSTOP), (0.2, signal.SIGCONT)):
+            threading.Timer(after_s, os.kill, (rig.optimizer.pid, number)).start()
+
+        rig.step()
 
 
 def test_a_sleeping_candidate_is_ended_by_the_wall_clock(zygote: Zygote) -> None:
