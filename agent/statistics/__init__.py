@@ -1,0 +1,1 @@
+"""Statistics of the judge: pure functions of scores, no runs, no files, no clock."""
