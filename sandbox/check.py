@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from sandbox.jail_process import SandboxFailure, Zygote
 from sandbox.levels import HIGHEST_LEVEL
@@ -108,7 +110,7 @@ def _explain(console: Console, report: ProbeReport, *, wrapped: bool) -> None:
     if report.level < HIGHEST_LEVEL:
         console.print(f"For S{report.level + 1}:", highlight=False)
         for line in report.lacking(report.level + 1):
-            console.print(f"  {line}", highlight=False, markup=False)
+            console.print(Padding(Text(line), (0, 0, 0, 2)))
 
 
 if __name__ == "__main__":

@@ -184,9 +184,9 @@ def _die_with_lifeline(lifeline: int) -> None:
 
 
 def _change_user(identity: int) -> None:
-    """Become a user that owns nothing, where the caller is root and may do that."""
+    """Become a user that owns nothing, which only root may."""
     if os.geteuid() != 0:
-        return
+        raise PermissionError(errno.EPERM, "only root can change users")
     os.setgroups([])
     os.setresgid(identity, identity, identity)
     os.setresuid(identity, identity, identity)

@@ -202,7 +202,10 @@ class _Worker:
             WorkerRefused: it cannot work with this configuration.
             _WorkerLostError: it ended or did not answer.
         """
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the worker is killed
+        try:
+            self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the worker is killed
+        except OSError as error:
+            raise _WorkerLostError(f"it has no place for what it prints: {error}") from error
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",

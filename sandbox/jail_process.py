@@ -44,6 +44,7 @@ __all__ = [
 _ZYGOTE_START_S = 120.0
 _FORK_S = 20.0
 _EXIT_S = 20.0
+_CLOSE_S = 2.0
 _STOP_S = 20.0
 _STOP_POLL_S = 1e-5
 _TIMER_SLACK_NS = 1000  # the default of 50 us would be most of a turn's overhead
@@ -141,10 +142,11 @@ class Zygote:
     @property
     def missing(self) -> tuple[str, ...]:
         """What the zygote and its worker could not set up, as "mechanism: reason"."""
-        self.wait_until_ready()
+        no_table = Layer.PROCESS_TABLE not in self.layers
+        no_tables = ("process table: the kernel does not allow it",) if no_table else ()
         # Bubblewrap has done what the zygote was not asked for.
         own = self._report["missing"] if self._report and not self.is_wrapped else ()
-        return (*own, *self._no_group)
+        return (*own, *no_tables, *self._no_group)
 
     @property
     def pid(self) -> int:
@@ -267,6 +269,12 @@ class Zygote:
         except OSError as error:
             raise SandboxFailure(f"a jail's control group: {error}") from error
 
+    def _exit_code(self) -> str:
+        try:
+            return f"exit code {self._process.wait(_CLOSE_S)}"
+        except subprocess.TimeoutExpired:
+            return "its line is closed, it still runs"
+
     def _receive(self, timeout_s: float) -> dict[str, Any]:
         try:
             self._control.settimeout(timeout_s)
@@ -274,7 +282,10 @@ class Zygote:
         except OSError as error:
             raise SandboxFailure(f"the zygote did not answer: {error}") from error
         if not message:
-            raise SandboxFailure("the zygote ended")
+            raise SandboxFailure(
+                f"the process that jails are forked from ended ({self._exit_code()}): try again; "
+                "if it happens again, find out what ended it, such as a lack of memory"
+            )
         fields: dict[str, Any] = json.loads(message)
         return fields
 
@@ -414,8 +425,14 @@ class Jail:
         return True
 
     def kill(self) -> ExitReport:
-        """Kill the jail if it still runs, and wait until it is gone."""
+        """Kill the jail if it still runs, and wait until it is gone.
+
+        Raises:
+            SandboxFailure: the zygote did not report its end, now or the last time.
+        """
         if self.report is None:
+            if not self._fds:
+                raise SandboxFailure("the end of a jail was not reported")
             self._signal(signal.SIGKILL)
             try:
                 self.report = self._zygote.exit_report()

@@ -233,7 +233,8 @@ def _failure_status(failure: Failure) -> Status:
 
 
 def _failure_reason(failure: Failure) -> str:
-    place = f"line {failure.line} in {failure.where}: " if failure.line is not None else ""
+    function = f" in {failure.where}" if failure.where else ""
+    place = f"line {failure.line}{function}: " if failure.line is not None else ""
     message = " ".join(failure.message.split())[:500]
     return f"{place}{failure.kind}: {message}"
 

@@ -20,12 +20,14 @@ class Capability:
     """Something a jail can be shown to prevent.
 
     `layers` are the lines of defence that are up while the acts are tried (the zygote's own
-    namespaces and control group always are); `remedy` says how a machine gets it.
+    namespaces and control group always are); `mechanism` is what brings it about, by the name it
+    has where something is reported as missing; `remedy` says how a machine gets it.
     """
 
     name: str
     acts: tuple[str, ...]
     layers: frozenset[Layer]
+    mechanism: str
     remedy: str
 
 
@@ -50,49 +52,93 @@ CAPABILITIES = (
         name="no_env",
         acts=("read_environment",),
         layers=ALL_LAYERS,
+        mechanism="environment",
         remedy="is of this program's own making: please report it",
     ),
     Capability(
         name="mem_cap",
         acts=("allocate",),
         layers=ALL_LAYERS,
+        mechanism="resource limits",
         remedy="needs RLIMIT_AS, which every Linux has: a translation layer may ignore it",
     ),
     Capability(
         name="no_net",
         acts=("connect_loopback", "connect_unix", "connect_abstract", "send_datagram"),
         layers=ALL_LAYERS,
+        mechanism="seccomp",
         remedy=_SECCOMP,
     ),
-    Capability(name="no_read", acts=("read_file",), layers=ALL_LAYERS, remedy=_LANDLOCK),
     Capability(
-        name="no_write", acts=("write_file", "create_file"), layers=ALL_LAYERS, remedy=_SECCOMP
+        name="no_read",
+        acts=("read_file",),
+        layers=ALL_LAYERS,
+        mechanism="landlock",
+        remedy=_LANDLOCK,
     ),
-    Capability(name="no_fork_exec", acts=("fork", "exec"), layers=ALL_LAYERS, remedy=_SECCOMP),
-    Capability(name="no_signal", acts=("signal_parent",), layers=ALL_LAYERS, remedy=_SECCOMP),
+    Capability(
+        name="no_write",
+        acts=("write_file", "create_file"),
+        layers=ALL_LAYERS,
+        mechanism="seccomp",
+        remedy=_SECCOMP,
+    ),
+    Capability(
+        name="no_fork_exec",
+        acts=("fork", "exec"),
+        layers=ALL_LAYERS,
+        mechanism="seccomp",
+        remedy=_SECCOMP,
+    ),
+    Capability(
+        name="no_signal",
+        acts=("signal_parent",),
+        layers=ALL_LAYERS,
+        mechanism="seccomp",
+        remedy=_SECCOMP,
+    ),
     Capability(
         name="own_net",
         acts=("connect_loopback", "connect_abstract", "send_datagram"),
         layers=_NOTHING,
+        mechanism="namespaces",
         remedy=_NAMESPACES,
     ),
     Capability(
-        name="own_files", acts=("read_file", "create_file"), layers=_NOTHING, remedy=_NAMESPACES
+        name="own_files",
+        acts=("read_file", "create_file"),
+        layers=_NOTHING,
+        mechanism="own file tree",
+        remedy=_NAMESPACES,
     ),
     Capability(
         name="separate_uid",
         acts=("signal_parent",),
         layers=frozenset({Layer.OWN_USER}),
+        mechanism="own user",
         remedy="run as root: only root can give jails a user of their own",
     ),
     Capability(
         name="tree_kill",
         acts=("signal_parent", "leave_orphan"),
         layers=frozenset({Layer.PROCESS_TABLE}),
+        mechanism="process table",
         remedy=_NAMESPACES,
     ),
-    Capability(name="pid_cap", acts=("fork_many",), layers=_NOTHING, remedy=_CONTROL_GROUP),
-    Capability(name="tree_mem_cap", acts=("allocate",), layers=_NOTHING, remedy=_CONTROL_GROUP),
+    Capability(
+        name="pid_cap",
+        acts=("fork_many",),
+        layers=_NOTHING,
+        mechanism="control group",
+        remedy=_CONTROL_GROUP,
+    ),
+    Capability(
+        name="tree_mem_cap",
+        acts=("allocate",),
+        layers=_NOTHING,
+        mechanism="control group",
+        remedy=_CONTROL_GROUP,
+    ),
 )
 
 _S1 = frozenset({"no_env", "mem_cap"})

@@ -47,14 +47,18 @@ def enter_outer(readable: Sequence[str]) -> tuple[str, ...]:
         try:
             _enter_user_namespace(flags)
         except OSError as error:
-            return (f"namespaces: {error}",)
+            return _without(error)
     except OSError as error:
-        return (f"namespaces: {error}",)
+        return _without(error)
     try:
         _empty_file_tree(readable)
     except OSError as error:
         return (f"own file tree: {error}",)
     return ()
+
+
+def _without(error: OSError) -> tuple[str, ...]:
+    return tuple(f"{name}: {error}" for name in ("namespaces", "own file tree"))
 
 
 class ProcessTables:

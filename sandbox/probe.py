@@ -28,7 +28,7 @@ __all__ = ["ProbeReport", "ProbeRow", "probe"]
 _MEMORY_BYTES = 192 << 20
 _MANY_PROCESSES = 12
 _PROBE_S = 60.0
-_SURVIVAL_S = 2.0  # to see that nobody is left: over as soon as that is certain
+_SURVIVAL_S = 15.0  # to see that nobody is left: over as soon as that is certain
 _CONTROL_S = 0.2  # to see that somebody is
 _ORPHAN = "leave_orphan"
 # These may end the jail that tries them, so they come last.
@@ -73,12 +73,12 @@ class ProbeReport:
     @property
     def contradictions(self) -> tuple[str, ...]:
         """What the kernel accepted without complaint and yet does not do."""
-        if self.missing:
-            return ()  # a mechanism is known to be absent: nothing is claimed
+        absent = {line.partition(":")[0] for line in self.missing}
         return tuple(
-            f"{row.act} succeeded in the jail, although the kernel accepted every restriction"
-            for row in self.rows
-            if row.inside == SUCCEEDED
+            f"{row.act} succeeded in the jail, although {capability.mechanism} was set up"
+            for capability in CAPABILITIES
+            for row in self._rows_of(capability)
+            if row.inside == SUCCEEDED and capability.mechanism not in absent
         )
 
     def lacking(self, level: int) -> tuple[str, ...]:
@@ -87,10 +87,11 @@ class ProbeReport:
         Raises:
             ValueError: there is no such level.
         """
-        return tuple(
-            f"{capability.name} ({self._why(capability)}): {capability.remedy}"
-            for capability in needed_for(level, self.capabilities)
-        )
+        by_remedy: dict[str, list[str]] = {}
+        for capability in needed_for(level, self.capabilities):
+            failing = f"{capability.name} ({self._why(capability)})"
+            by_remedy.setdefault(capability.remedy, []).append(failing)
+        return tuple(f"{', '.join(names)}: {remedy}" for remedy, names in by_remedy.items())
 
     def _rows_of(self, capability: Capability) -> tuple[ProbeRow, ...]:
         return tuple(row for row in self.rows if row.capability == capability.name)
@@ -102,7 +103,7 @@ class ProbeReport:
     def _why(self, capability: Capability) -> str:
         row = next(row for row in self._rows_of(capability) if not row.holds)
         if row.inside == SUCCEEDED:
-            return f"{row.act} succeeds in the jail"
+            return f"{row.act} succeeds"
         return f"{row.act} fails outside too, which proves nothing: {row.outside}"
 
 
@@ -114,7 +115,11 @@ def probe(zygote: Zygote) -> ProbeReport:
     """
     inside: dict[tuple[frozenset[Layer], str], str] = {}
     missing: tuple[str, ...] = zygote.missing
-    with _targets() as arguments:
+    with contextlib.ExitStack() as stack:
+        try:
+            arguments = stack.enter_context(_targets())
+        except OSError as error:
+            raise SandboxFailure(f"there is nothing to probe the jail with: {error}") from error
         for layers, acts in _by_layers().items():
             results, lacked = _inside(zygote, layers, {act: arguments[act] for act in acts})
             inside |= {(layers, act): result for act, result in results.items()}

@@ -86,7 +86,13 @@ def main() -> int:
 def _report(spec: WorkerSpec, evaluator: Evaluator, zygote: Zygote) -> WorkerReady:
     """Probe the sandbox and say what every score will depend on."""
     report = probe(zygote)
-    lacking = (*report.lacking(spec.required_level), *report.contradictions)
+    lacking = report.lacking(spec.required_level)
+    if report.contradictions and not spec.unsafe:
+        raise UnusableConfigurationError(
+            f"this kernel does not do what it accepts ({'; '.join(report.contradictions)}): see "
+            "`python -m sandbox.check`, run on another machine or outside this container, or give "
+            "--unsafe-sandbox, which is recorded on every evaluation"
+        )
     if lacking and not spec.unsafe:
         raise UnusableConfigurationError(
             f"this machine reaches sandbox level S{report.level}, but S{spec.required_level} is "

@@ -240,7 +240,7 @@ def main() -> None:
     adopt_orphans()
     forge = _Forge()
     join(options.joins)
-    missing: tuple[str, ...] = ("namespaces: not asked for",)
+    missing: tuple[str, ...] = ("namespaces: not asked for", "own file tree: not asked for")
     if options.namespaces:
         missing = enter_outer(READABLE)
         forge.try_tables()
