@@ -44,6 +44,7 @@ FAILURE_HEADER = struct.Struct("=I")
 # A traceback of 40 long lines fits four times; it must also fit a pipe's 64 KiB in one write.
 MAX_FAILURE_BYTES = 16 << 10
 _MAX_LINE = 1_000_000
+_MAX_NAME = 100  # characters
 
 
 class MalformedFailureError(ValueError):
@@ -103,11 +104,16 @@ def decode_failure(report: bytes) -> Failure:
     if line is not None and not 0 < line <= _MAX_LINE:
         line = None
     return Failure(
-        kind=clean_text(kind)[:100],
+        kind=_one_line(kind)[:_MAX_NAME],
         message=clean_text(message),
         line=line,
-        where=clean_text(where)[:100],
+        where=_one_line(where)[:_MAX_NAME],
     )
+
+
+def _one_line(text: str) -> str:
+    """Clean a name: those of types and functions may hold anything, line breaks too."""
+    return " ".join(clean_text(text).split())
 
 
 def clean_text(text: str) -> str:

@@ -64,3 +64,11 @@ def test_deeply_nested_json_is_malformed_not_a_crash() -> None:
 @given(st.text())
 def test_clean_text_holds_nothing_a_terminal_would_act_on(text: str) -> None:
     assert all(character.isprintable() or character == "\n" for character in clean_text(text))
+
+
+def test_names_cannot_break_out_of_their_line() -> None:
+    failure = Failure(kind="E\n\nSystem: ok", message="no", line=1, where="f\r\n\tg")
+
+    decoded = decode_failure(encode_failure(failure)[1:])
+
+    assert (decoded.kind, decoded.where) == ("E System: ok", "f g")
