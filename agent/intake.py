@@ -16,24 +16,26 @@ from agent.seeds import candidate_rng
 from agent.selection import Member, choose_parents
 from agent.tally import ACCEPTED, NOTHING
 from db.records import Program, Proposal
-from sandbox.patches import Patch, PatchError, apply_patch, to_json
-from sandbox.preflight import preflight
+from sandbox.examination import Accepted, Request, why_too_large
+from sandbox.guarded_preflight import GuardedPreflight
+from sandbox.patches import Patch, to_json
 from sandbox.source_form import digest, normalised_digest
 
 __all__ = ["Intake", "plant"]
 
 TEXT_LENGTH = 1000  # of a description or reason; a model may write a page, nobody reads it
+MAX_REASONS = 5  # of a refused candidate
 
 PROPOSAL_S = 900.0  # a model that thinks for a quarter of an hour has lost its connection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Checked:
-    """What came of a proposal: its status, the reason, and the source if it became one."""
+    """What came of a proposal: its status, the reason, and the program if it became one."""
 
     status: str
     reason: str
-    source: str | None = None
+    accepted: Accepted | None = None
     program_id: str | None = None
 
 
@@ -43,6 +45,7 @@ class Intake:
     Args:
         lineage: where parents come from and records go.
         proposer: makes the patches.
+        preflight: applies the patches and reads what comes out; the caller ends it.
         scopes: the regions a patch may touch.
         run_seed: the seed of the run.
         clock: dates the records.
@@ -52,6 +55,7 @@ class Intake:
         self,
         lineage: Lineage,
         proposer: Proposer,
+        preflight: GuardedPreflight,
         *,
         scopes: frozenset[str],
         run_seed: int,
@@ -59,6 +63,7 @@ class Intake:
     ) -> None:
         self._lineage = lineage
         self._proposer = proposer
+        self._preflight = preflight
         self._scopes = scopes
         self._run_seed = run_seed
         self._clock = clock
@@ -68,6 +73,9 @@ class Intake:
 
         Returns:
             The candidate to judge; None if it was refused or nothing was proposed.
+
+        Raises:
+            PreflightLostError: the machine does not let preflight run.
         """
         rng = candidate_rng(self._run_seed, ordinal)
         parents = choose_parents(self._lineage.population, rng)
@@ -89,7 +97,7 @@ class Intake:
         except TimeoutError:
             self._record_nothing(brief, f"no answer within {PROPOSAL_S:.0f} s")
             return None
-        return self._record(brief, proposed, self._check(brief, proposed.patch))
+        return self._record(brief, proposed, await self._check(brief, proposed.patch))
 
     def _view(self, member: Member) -> ParentView:
         program = self._lineage.program(member.program_id)
@@ -103,40 +111,40 @@ class Intake:
     def _is_known(self, normalised: str) -> bool:
         return self._lineage.owner_of(normalised) is not None
 
-    def _check(self, brief: Brief, patch: Patch) -> _Checked:
+    async def _check(self, brief: Brief, patch: Patch) -> _Checked:
         """Apply the patch, run preflight and look for duplicates."""
-        parent = brief.parent.source
-        try:
-            source = apply_patch(patch, parent)
-        except PatchError as error:
-            return _Checked(status="preflight_reject", reason=f"patch: {error}")
-        violations = preflight(source, parent=parent, scopes=self._scopes)
-        if violations:
-            first = violations[0]
-            reason = f"{first.rule}: {'; '.join(v.message for v in violations[:5])}"
-            return _Checked(status="preflight_reject", reason=reason)
-        owner = self._lineage.owner_of(normalised_digest(source))
+        request = Request(patch=patch, parent=brief.parent.source, scopes=self._scopes)
+        examination = await self._preflight.examine(request)
+        accepted = examination.accepted
+        if accepted is None:
+            first = examination.violations[0]
+            messages = "; ".join(v.message for v in examination.violations[:MAX_REASONS])
+            return _Checked(status="preflight_reject", reason=f"{first.rule}: {messages}")
+        # From here to the record nothing waits: of two equal candidates, one finds the other.
+        owner = self._lineage.owner_of(accepted.normalised)
         if owner is not None:
             reason = f"same source: as program {owner[:12]}, but for comments and layout"
             return _Checked(status="duplicate", reason=reason, program_id=owner)
-        return _Checked(status=ACCEPTED, reason="ok: passed preflight", source=source)
+        return _Checked(status=ACCEPTED, reason="ok: passed preflight", accepted=accepted)
 
     def _record(self, brief: Brief, proposed: ProposedPatch, checked: _Checked) -> Candidate | None:
         now = self._clock()
         program = None
-        if checked.source is not None:
+        if checked.accepted is not None:
             program = Program(
-                id=digest(checked.source),
+                id=checked.accepted.digest,
                 ordinal=brief.ordinal,
-                source=checked.source,
-                normalised=normalised_digest(checked.source),
+                source=checked.accepted.source,
+                normalised=checked.accepted.normalised,
                 created_at=now,
             )
+        # The reason names the size of a patch that is too large to be kept.
+        is_kept = why_too_large(proposed.patch) is None
         proposal = Proposal(
             ordinal=brief.ordinal,
             proposer=proposed.proposer,
             description=_one_line(proposed.description),
-            patch=to_json(proposed.patch),
+            patch=to_json(proposed.patch if is_kept else Patch(())),
             parents=proposed.parents,
             status=checked.status,
             reason=_one_line(checked.reason),

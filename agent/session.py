@@ -25,6 +25,7 @@ from agent.stages.bench import Bench
 from db.history import History
 from db.records import Event, Run
 from db.store import RecordError, Store, StoreError
+from sandbox.guarded_preflight import GuardedPreflight
 from sandbox.jobs import WorkerReady
 
 __all__ = [
@@ -68,15 +69,17 @@ class Session:
     evaluator: Evaluator
     meter: Meter
     controller: Controller
+    preflight: GuardedPreflight
     clock: Clock
 
     async def search(self, slots: int) -> Ending:
-        """Search until the session ends, and note how it ended.
+        """Search until the session ends, end the preflight process, and note how it ended.
 
         A disk too full for that note pauses the run like one too full for a result.
         """
         try:
-            ending = await self.controller.run(slots)
+            async with self.preflight:
+                ending = await self.controller.run(slots)
         except Exception:
             # The one place that sees every defect; it says where the search was, and lets it pass.
             logger.exception("the search stopped at number %d", self.lineage.next_ordinal - 1)
@@ -183,7 +186,15 @@ def _assemble(
         evaluator=evaluator,
         clock=clock,
     )
-    intake = Intake(lineage, parts.proposer, scopes=settings.scopes, run_seed=run.seed, clock=clock)
+    preflight = GuardedPreflight()
+    intake = Intake(
+        lineage,
+        parts.proposer,
+        preflight,
+        scopes=settings.scopes,
+        run_seed=run.seed,
+        clock=clock,
+    )
     controller = Controller(lineage, Judge(bench, lineage), evaluator, intake, meter)
     return Session(
         run=run,
@@ -193,6 +204,7 @@ def _assemble(
         evaluator=evaluator,
         meter=meter,
         controller=controller,
+        preflight=preflight,
         clock=clock,
     )
 

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
 
-import libcst as cst
-
 from sandbox.line_error import LineError
 from sandbox.regions import find_regions, region_at
 from sandbox.source_form import Statement, parse, statements
@@ -27,6 +25,7 @@ __all__ = [
     "KnobError",
     "UnknownKnobError",
     "Value",
+    "family_endings",
     "is_same",
     "read_knobs",
     "set_knobs",
@@ -110,6 +109,15 @@ def read_knobs(source: str) -> Mapping[str, Knob]:
     return MappingProxyType(knobs)
 
 
+def family_endings(source: str) -> tuple[str, ...]:
+    """Return the endings of names that knobs may be given which a patch adds.
+
+    Raises:
+        SourceError, KnobError: as `read_knobs`.
+    """
+    return tuple(_ranges(_assignments(source), "FAMILIES"))
+
+
 def set_knobs(source: str, values: Mapping[str, Value]) -> str:
     """Return `source` with new values in its tables; everything else stays as it was written.
 
@@ -120,20 +128,17 @@ def set_knobs(source: str, values: Mapping[str, Value]) -> str:
         SourceError, RegionError, KnobError: as `read_knobs`.
     """
     knobs = read_knobs(source)
-    changes: dict[str, dict[str, Value]] = {}
+    new: dict[str, str] = {}
     for name, value in values.items():
         if name not in knobs:
             raise UnknownKnobError(name)
         if not is_same(knobs[name].value, value):
-            table, _, key = name.partition(".")
-            changes.setdefault(table, {})[key] = value
-    if not changes:
+            new[name] = _spelled(value)
+    if not new:
         return source
     lines = source.split("\n")
     for statement in reversed(statements(source)):
-        if any((table_of(node) or ("",))[0] in changes for node in statement.nodes):
-            rewritten = _rewrite_tables(statement.text, changes)
-            lines[statement.first_line - 1 : statement.last_line] = [rewritten]
+        _spell_in(lines, statement, new)
     return "\n".join(lines)
 
 
@@ -264,44 +269,21 @@ def _family_range(name: str, families: Mapping[str, Bounds | Choice]) -> Bounds 
     return families[max(endings, key=len)] if endings else None
 
 
-def _rewrite_tables(text: str, changes: Mapping[str, Mapping[str, Value]]) -> str:
-    module = _parse_table(text)
-    return module.with_changes(body=[_rewrite_line(line, changes) for line in module.body]).code
-
-
-@lru_cache(maxsize=256)
-def _parse_table(text: str) -> cst.Module:
-    return cst.parse_module(text)
-
-
-def _rewrite_line(
-    line: cst.SimpleStatementLine | cst.BaseCompoundStatement,
-    changes: Mapping[str, Mapping[str, Value]],
-) -> cst.SimpleStatementLine | cst.BaseCompoundStatement:
-    if not isinstance(line, cst.SimpleStatementLine):
-        return line
-    return line.with_changes(body=[_rewrite_assignment(node, changes) for node in line.body])
-
-
-def _rewrite_assignment(
-    node: cst.BaseSmallStatement, changes: Mapping[str, Mapping[str, Value]]
-) -> cst.BaseSmallStatement:
-    target: cst.BaseExpression | None = None
-    if isinstance(node, cst.Assign):
-        target = node.targets[0].target
-    elif isinstance(node, cst.AnnAssign):
-        target = node.target
-    call = getattr(node, "value", None)
-    if not (isinstance(target, cst.Name) and isinstance(call, cst.Call)):
-        return node
-    new = changes.get(target.value, {})
-    arguments = [
-        argument.with_changes(value=cst.parse_expression(_spelled(new[argument.keyword.value])))
-        if argument.keyword is not None and argument.keyword.value in new
-        else argument
-        for argument in call.args
+def _spell_in(lines: list[str], statement: Statement, new: Mapping[str, str]) -> None:
+    """Put the new spelling of each named knob of a statement into the lines of the file."""
+    places = [
+        (statement.line_of(keyword.value) - 1, keyword.value, new[f"{table[0]}.{keyword.arg}"])
+        for node in statement.nodes
+        if (table := table_of(node)) is not None
+        for keyword in table[1].keywords
+        if f"{table[0]}.{keyword.arg}" in new
     ]
-    return node.with_changes(value=call.with_changes(args=arguments))
+    for first, value, spelling in sorted(places, key=lambda p: (p[0], p[1].col_offset))[::-1]:
+        last = first + (value.end_lineno or value.lineno) - value.lineno
+        # The syntax tree counts columns in bytes.
+        head = lines[first].encode()[: value.col_offset].decode()
+        tail = lines[last].encode()[value.end_col_offset :].decode()
+        lines[first : last + 1] = [f"{head}{spelling}{tail}"]
 
 
 def _spelled(value: Value) -> str:

@@ -19,11 +19,17 @@ __all__ = [
     "Patch",
     "PatchError",
     "apply_patch",
+    "from_blocks",
     "from_json",
     "make_patch",
+    "to_blocks",
     "to_json",
     "unified_diff",
 ]
+
+
+_QUOTE = 100  # characters of a line of a patch
+_SEARCH, _DIVIDER, _REPLACE = "<<<<<<< SEARCH", "=======", ">>>>>>> REPLACE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +57,22 @@ class BlockMatchError(PatchError):
     Attributes:
         index: position of the block in the patch, from 0.
         matches: how often its search text occurs in the source.
+        line: the line of the search text that the message quotes.
     """
 
-    def __init__(self, *, index: int, matches: int) -> None:
-        advice = (
-            "quote the source exactly as it is, whitespace included"
-            if matches == 0
-            else "quote more of the surrounding lines"
-        )
+    def __init__(self, *, index: int, matches: int, line: str = "") -> None:
+        quoted = "".join(c if c.isprintable() else "�" for c in line.strip()[:_QUOTE])
+        if matches:
+            advice = "quote more of the surrounding lines"
+        elif quoted:
+            advice = f"quote the source exactly as it is, which has no line `{quoted}`"
+        else:
+            advice = "quote the source exactly as it is, whitespace included"
         super().__init__(
             f"block {index}: its search text occurs {matches} times in the source, "
             f"expected exactly once; {advice}"
         )
+        self.line = line
         self.index = index
         self.matches = matches
 
@@ -82,7 +92,9 @@ def apply_patch(patch: Patch, source: str) -> str:
     done = 0
     for start, index in spans:
         if start < done:
-            raise PatchError(f"block {index} quotes text that another block also quotes")
+            raise PatchError(
+                f"block {index} quotes text that another block also quotes; make them one block"
+            )
         block = patch.blocks[index]
         pieces += [source[done:start], block.replace]
         done = start + len(block.search)
@@ -137,6 +149,47 @@ def from_json(text: str) -> Patch:
     return Patch(tuple(Block(search, replace) for search, replace in pairs))
 
 
+def to_blocks(patch: Patch) -> str:
+    """Write `patch` to be read by people: as `from_blocks` reads it, if it is of whole lines."""
+    return "\n".join(
+        f"{_SEARCH}\n{block.search}{_DIVIDER}\n{block.replace}{_REPLACE}\n"
+        for block in patch.blocks
+    )
+
+
+def from_blocks(text: str) -> Patch:
+    """Read blocks of whole lines, each between marker lines; other text around them is skipped.
+
+    A block is `<<<<<<< SEARCH`, the lines to find, `=======`, the lines to put in their place, and
+    `>>>>>>> REPLACE`.
+
+    Raises:
+        PatchError: there is no block, or a marker line is missing or out of order.
+    """
+    blocks: list[Block] = []
+    search: list[str] | None = None
+    replace: list[str] | None = None
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line == _SEARCH and search is None:
+            search = []
+        elif line == _DIVIDER and search is not None and replace is None:
+            replace = []
+        elif line == _REPLACE and search is not None and replace is not None:
+            blocks.append(Block(_joined(search), _joined(replace)))
+            search = replace = None
+        elif line in (_SEARCH, _REPLACE):
+            raise PatchError(
+                f"line {number} of the patch: {line!r} is out of order; "
+                f"a block is {_SEARCH!r}, lines, {_DIVIDER!r}, lines, {_REPLACE!r}"
+            )
+        elif search is not None:
+            (search if replace is None else replace).append(line)
+    if search is not None or not blocks:
+        what = "the last block is not closed" if search is not None else "there is no block"
+        raise PatchError(f"{what}: expected {_SEARCH!r}, lines, {_DIVIDER!r}, lines, {_REPLACE!r}")
+    return Patch(tuple(blocks))
+
+
 def unified_diff(old: str, new: str, *, name: str = "optim.py") -> str:
     """Return a unified diff with three lines of context; empty where the texts are equal."""
     lines = difflib.unified_diff(
@@ -153,6 +206,10 @@ class _Hunk:
     old_end: int
     new_start: int
     new_end: int
+
+
+def _joined(lines: list[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _lines(text: str) -> list[str]:
@@ -173,7 +230,8 @@ def _matches(source: str, search: str) -> list[int]:
 def _only_match(source: str, search: str, index: int) -> int:
     places = _matches(source, search)
     if len(places) != 1:
-        raise BlockMatchError(index=index, matches=_count(source, search))
+        foreign = next((line for line in search.split("\n") if line not in source), "")
+        raise BlockMatchError(index=index, matches=_count(source, search), line=foreign)
     return places[0]
 
 

@@ -9,7 +9,8 @@ gone; an objection counts if the candidate raises it more often than the parent 
 therefore always an acceptable child of itself, whatever it contains.
 
 No text, however hostile, makes this slow or crash: size is looked at before anything is parsed,
-and nesting before anything recursive runs.
+and nesting before anything recursive runs. A run does not rely on that: it has texts read in a
+process of their own, with limits (`sandbox.guarded_preflight`).
 """
 
 from __future__ import annotations
@@ -78,13 +79,13 @@ def preflight(candidate: str, parent: str, scopes: frozenset[str]) -> tuple[Viol
     findings = list(check_text(candidate, parent))
     if findings:
         return _report(findings, candidate)
+    base = _parent_program(parent)
     try:
-        program = Program(candidate)
+        program = Program(candidate, parent)
     except SourceError as error:
         return _report([Finding("syntax", error.line, error.reason)], candidate)
     except RegionError as error:
         return _report([Finding("scope", error.line, error.reason)], candidate)
-    base = _parent_program(parent)
     findings = list(check_budgets(program, base))
     if findings:
         return _report(findings, candidate)

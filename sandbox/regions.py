@@ -46,7 +46,7 @@ def find_regions(source: str) -> tuple[Region, ...]:
     """
     found: list[Region] = []
     opened: tuple[str, int] | None = None
-    for number, line in enumerate(source.split("\n"), start=1):
+    for number, line in enumerate(_lines(source), start=1):
         if "EVOLVE-BLOCK" not in line or not _ANY_MARKER.match(line):
             continue
         start = _START.fullmatch(line)
@@ -70,8 +70,8 @@ def find_regions(source: str) -> tuple[Region, ...]:
 
 def text_of(source: str, region: Region) -> str:
     """Return the editable text of `region`, with a newline after every line."""
-    lines = source.split("\n")[region.first_line - 1 : region.last_line]
-    return "".join(line + "\n" for line in lines)
+    lines = _lines(source)[region.first_line - 1 : region.last_line]
+    return "\n".join((*lines, ""))
 
 
 def outside(source: str) -> tuple[str, ...]:
@@ -80,7 +80,7 @@ def outside(source: str) -> tuple[str, ...]:
     Raises:
         RegionError: the markers do not form regions.
     """
-    lines = source.split("\n")
+    lines = _lines(source)
     pieces: list[str] = []
     start = 0
     for region in find_regions(source):
@@ -92,6 +92,11 @@ def outside(source: str) -> tuple[str, ...]:
 def region_at(regions: tuple[Region, ...], line: int) -> str | None:
     """Return the name of the region that holds `line`, None where it is locked."""
     return next((r.name for r in regions if r.first_line <= line <= r.last_line), None)
+
+
+@lru_cache(maxsize=4)
+def _lines(source: str) -> tuple[str, ...]:
+    return tuple(source.split("\n"))
 
 
 def _what_is_wrong(line: str, opened: tuple[str, int] | None) -> str:

@@ -1,10 +1,10 @@
 """Read Python source as a sequence of top-level statements, and tell equal programs apart.
 
 Programs here are children of one another and differ in a few statements, so whatever is computed
-per statement is remembered by its text, and the stretches between region markers are parsed one
-by one: looking at a child costs a parse of the region that changed. That is also stricter than a
-parse of the whole, since no statement can reach across a marker. Nothing here executes the
-source, and no text makes it crash.
+per statement is remembered by its text, and looking at a child whose parent is known costs a
+parse of the statements that changed. The stretches between region markers are parsed one by one,
+which is stricter than a parse of the whole: no statement can reach across a marker. Nothing here
+executes the source, and no text makes it crash.
 """
 
 from __future__ import annotations
@@ -18,11 +18,24 @@ from functools import lru_cache
 
 from sandbox.line_error import LineError
 
-__all__ = ["SourceError", "Statement", "digest", "normalised_digest", "parse", "statements"]
+__all__ = [
+    "SourceError",
+    "Statement",
+    "digest",
+    "nodes_of",
+    "normalised_digest",
+    "parse",
+    "statements",
+]
 
 # Where a source is cut into pieces. What is left of a marker's line is the empty first line of the
 # piece after it.
 _MARKER_LINE = re.compile(r"^# EVOLVE-BLOCK-(?:START|END)\b.*$", re.MULTILINE)
+
+
+# The statements of the programs looked at last; a child needs its parent's.
+_KNOWN_LENGTH = 32
+_KNOWN: dict[str, tuple[Statement, ...]] = {}
 
 
 class SourceError(LineError):
@@ -81,33 +94,108 @@ def parse(source: str) -> ast.Module:
     except SyntaxError as error:
         raise SourceError(line=error.lineno or 1, reason=f"syntax error: {error.msg}") from error
     except (ValueError, MemoryError, RecursionError) as error:
-        reason = str(error) or "nested too deeply to be parsed"
+        reason = str(error) or "nested too deeply; write it flatter, in several statements"
         raise SourceError(line=1, reason=f"cannot be parsed: {reason}") from error
 
 
-@lru_cache(maxsize=32)
-def statements(source: str) -> tuple[Statement, ...]:
+def statements(source: str, base: str | None = None) -> tuple[Statement, ...]:
     """Return the top-level statements of `source` in order.
+
+    Args:
+        source: the text.
+        base: a text it was made from. What comes out does not depend on it, only the time does.
 
     Raises:
         SourceError: `source` does not parse, or a statement reaches across a region marker.
     """
+    found = _KNOWN.pop(source, None)
+    if found is None and base is not None:
+        found = _like_base(source, base)
+    if found is None:
+        found = _statements_of_pieces(source, 0)
+    _KNOWN[source] = found  # the last of a dict is the newest, the first the one to forget
+    if len(_KNOWN) > _KNOWN_LENGTH:
+        del _KNOWN[next(iter(_KNOWN))]
+    return found
+
+
+@lru_cache(maxsize=64)
+def nodes_of(nodes: tuple[ast.stmt, ...]) -> tuple[ast.AST, ...]:
+    """Return every node of some statements but operators and contexts, outer ones first."""
+    found: list[ast.AST] = list(nodes)
+    for node in found:
+        for name in node._fields:
+            value = getattr(node, name, None)
+            if isinstance(value, list):
+                found += [item for item in value if isinstance(item, ast.AST)]
+            elif isinstance(value, ast.AST) and name not in ("ctx", "op"):
+                found.append(value)
+    return tuple(found)
+
+
+def _like_base(source: str, base: str) -> tuple[Statement, ...] | None:
+    """Return the statements of `source`, those it shares with `base` taken over unparsed.
+
+    Above the first changed line and below the last, the statements are those of `base`. What is
+    left between them is read by itself: that finds the same statements wherever it succeeds,
+    since it starts after the end of one statement and ends before the beginning of another.
+
+    Returns:
+        None where it does not succeed, because the change reaches into what lies around it.
+    """
+    new, old = source.split("\n"), base.split("\n")
+    head, tail = _shared_ends(new, old)
+    shift = len(new) - len(old)
+    before = [s for s in statements(base) if s.last_line <= head]
+    after = [s for s in statements(base) if s.first_line > len(old) - tail]
+    if any(s.text.endswith("\\") for s in before[-1:]):
+        return None  # the next line belongs to it, whatever it is
+    start = before[-1].last_line if before else 0
+    end = after[0].first_line - 1 + shift if after else len(new)
+    try:
+        middle = _statements_of_pieces("\n".join(new[start:end]), start)
+    except SourceError:
+        return None
+    return (*before, *middle, *(_moved(s, shift) for s in after))
+
+
+def _shared_ends(new: list[str], old: list[str]) -> tuple[int, int]:
+    """Return how many lines two texts share at the beginning, and how many more at the end."""
+    shorter = min(len(new), len(old))
+    head = tail = 0
+    while head < shorter and new[head] == old[head]:
+        head += 1
+    while tail < shorter - head and new[-1 - tail] == old[-1 - tail]:
+        tail += 1
+    return head, tail
+
+
+def _moved(statement: Statement, by: int) -> Statement:
+    if by == 0:
+        return statement
+    return Statement(
+        statement.first_line + by,
+        statement.last_line + by,
+        statement.text,
+        statement.nodes,
+        statement.shift + by,
+    )
+
+
+def _statements_of_pieces(source: str, shift: int) -> tuple[Statement, ...]:
+    """Return the statements of a text that begins after `shift` lines of its file."""
     found: list[Statement] = []
-    shift = 0
     for piece in _MARKER_LINE.split(source):
         try:
             inside = _statements_of_piece(piece)
         except SourceError as error:
             raise SourceError(line=error.line + shift, reason=error.reason) from error
-        found += [
-            Statement(s.first_line + shift, s.last_line + shift, s.text, s.nodes, shift)
-            for s in inside
-        ]
+        found += [_moved(statement, shift) for statement in inside]
         shift += piece.count("\n")
     return tuple(found)
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=64)
 def _statements_of_piece(piece: str) -> tuple[Statement, ...]:
     lines = piece.split("\n")
     found: list[Statement] = []

@@ -10,7 +10,7 @@ import ast
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 
-from sandbox.knobs import KnobError, is_same, read_knobs, why_out_of_bounds
+from sandbox.knobs import KnobError, family_endings, is_same, read_knobs, why_out_of_bounds
 from sandbox.rules.program import Finding, Program
 from sandbox.source_form import Statement
 
@@ -23,7 +23,8 @@ _ENTRY_METHODS = frozenset({"observe", "step"})  # eval and train are optional
 def check_knobs(candidate: Program, parent: Program) -> Iterator[Finding]:
     """Yield what is wrong with the tables: gone, not literal, unknown or out of bounds."""
     for table in sorted(parent.table_keys.keys() - candidate.table_keys.keys()):
-        yield Finding("knob", 1, f"the table {table} = Knobs(key=literal, ...) has to stay")
+        advice = f"the table {table} = Knobs(key=literal, ...) has to stay, other parts read it"
+        yield Finding("knob", _home_of(table, candidate, parent), advice)
     try:
         knobs = read_knobs(candidate.source)
     except KnobError as error:
@@ -34,12 +35,16 @@ def check_knobs(candidate: Program, parent: Program) -> Iterator[Finding]:
         if name in before and is_same(before[name].value, knob.value):
             continue
         if knob.bounds is None:
-            advice = f"{name} is a new knob of no known family; its name must end like one of them"
+            endings = ", ".join(family_endings(parent.source)) or "none"
+            advice = (
+                f"{name} is a new knob of which no range is known; end its name in one of "
+                f"{endings}, or write a plain constant outside the table"
+            )
             yield Finding("knob", knob.line, advice)
             continue
         reason = why_out_of_bounds(knob.value, knob.bounds)
         if reason:
-            yield Finding("knob", knob.line, f"{name}: {reason}")
+            yield Finding("knob", knob.line, f"{name} is out of bounds: {reason}")
 
 
 def check_table_reads(program: Program) -> Iterator[Finding]:
@@ -58,7 +63,10 @@ def check_table_reads(program: Program) -> Iterator[Finding]:
                         table,
                         key,
                     ) in missing:
-                        advice = f"{table}.{key} is read here, but the table does not declare it"
+                        advice = (
+                            f"{table}.{key} is read here, but the table does not declare it; add "
+                            f"{key}=<number> to {table}, or correct the name"
+                        )
                         yield Finding("knob", part.statement.line_of(node), advice)
 
 
@@ -78,7 +86,9 @@ def check_callables(
             continue
         if name not in candidate.callables:
             if name not in candidate.binds:
-                yield Finding("contract", 1, f"{name} is used by other parts of the file; keep it")
+                line = _home_of(name, candidate, parent)
+                advice = f"{name} is gone, but other parts of the file use it; keep it"
+                yield Finding("contract", line, advice)
             continue
         place, new = candidate.callables[name]
         if isinstance(old, ast.FunctionDef) and isinstance(new, ast.FunctionDef):
@@ -89,6 +99,12 @@ def check_callables(
             continue
         for finding in findings:
             yield replace(finding, line=finding.line + place.shift)
+
+
+def _home_of(name: str, candidate: Program, parent: Program) -> int:
+    """Return where to put back what is gone: the first line of the region it was in."""
+    owner = next(part.owner for part in parent.parts if name in part.facts.defines)
+    return next((r.first_line for r in candidate.regions if r.name == owner), 1)
 
 
 def _used_elsewhere(candidate: Program, parent: Program, name: str) -> tuple[bool, frozenset[str]]:
@@ -111,14 +127,18 @@ def _check_methods(
         if name not in needed:
             continue
         if name not in now:
-            yield Finding("contract", new.lineno, f"{new.name}.{name} is used elsewhere; keep it")
+            advice = f"{new.name}.{name} is gone, but other parts of the file use it; keep it"
+            yield Finding("contract", new.lineno, advice)
         else:
             yield from _check_signature(f"{new.name}.{name}", method, now[name])
 
 
 def _check_signature(name: str, old: ast.FunctionDef, new: ast.FunctionDef) -> Iterator[Finding]:
     if not _accepts_same_calls(old.args, new.args):
-        advice = f"{name} is called elsewhere as {name}({ast.unparse(old.args)}); keep that working"
+        advice = (
+            f"other parts of the file call {name}({ast.unparse(old.args)}); keep that working: "
+            "new parameters come last and have defaults"
+        )
         yield Finding("contract", new.lineno, advice)
 
 

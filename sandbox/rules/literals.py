@@ -7,35 +7,35 @@ import math
 from collections.abc import Iterator
 
 from sandbox.rules.program import Finding, Program
-from sandbox.source_form import Statement
+from sandbox.source_form import Statement, nodes_of
 
 __all__ = ["check_literals", "constant_integer"]
 
 MAX_INTEGER = 1_000_000  # steps, sizes and periods of a training run stay below it
 MAX_STRING = 200  # characters; names of modes have a dozen, docstrings are not counted
 MAX_ELEMENTS = 32  # of one list, tuple, set or dict of constants
+_LARGE_INTEGER = (
+    f"an integer beyond {MAX_INTEGER}: no step, size or period is so large; "
+    "write a large factor as a float, such as 1e9"
+)
 _BEYOND = 1 << 62  # stands for any integer too large to be worth computing
 
 
 def check_literals(statement: Statement, program: Program) -> Iterator[Finding]:  # noqa: ARG001 (all rules take both)
     """Yield literals that are too large, too long or too many in one place."""
     docstrings = {
-        id(node.value)
-        for top in statement.nodes
-        for node in ast.walk(top)
-        if isinstance(node, ast.Expr)
+        id(node.value) for node in nodes_of(statement.nodes) if isinstance(node, ast.Expr)
     }
-    for top in statement.nodes:
-        for node in ast.walk(top):
-            match node:
-                case ast.Constant() if id(node) not in docstrings:
-                    yield from _check_constant(node)
-                case ast.BinOp():
-                    yield from _check_arithmetic(node)
-                case ast.List(elts=elements) | ast.Tuple(elts=elements) | ast.Set(elts=elements):
-                    yield from _check_elements(node, elements)
-                case ast.Dict(values=elements):
-                    yield from _check_elements(node, elements)
+    for node in nodes_of(statement.nodes):
+        match node:
+            case ast.Constant() if id(node) not in docstrings:
+                yield from _check_constant(node)
+            case ast.BinOp():
+                yield from _check_arithmetic(node)
+            case ast.List(elts=elements) | ast.Tuple(elts=elements) | ast.Set(elts=elements):
+                yield from _check_elements(node, elements)
+            case ast.Dict(values=elements):
+                yield from _check_elements(node, elements)
 
 
 def constant_integer(node: ast.expr) -> int | None:
@@ -82,32 +82,37 @@ def _check_constant(node: ast.Constant) -> Iterator[Finding]:
         case bool():
             return
         case int(number) if abs(number) > MAX_INTEGER:
-            yield Finding("literal", node.lineno, f"an integer is beyond {MAX_INTEGER}")
+            yield Finding("literal", node.lineno, _LARGE_INTEGER)
         case float(number) if not math.isfinite(number):
-            yield Finding("literal", node.lineno, "a number is beyond the range of a float")
+            yield Finding(
+                "literal", node.lineno, "this number is beyond the range of a float; use math.inf"
+            )
         case bytes():
-            yield Finding("literal", node.lineno, "bytes have no use in an optimizer")
+            yield Finding(
+                "literal", node.lineno, "bytes have no use in an optimizer; leave them out"
+            )
         case str(text) if len(text) > MAX_STRING:
-            yield Finding("literal", node.lineno, f"a string is longer than {MAX_STRING}")
+            advice = f"a string has {len(text)} characters, at most {MAX_STRING}; shorten it"
+            yield Finding("literal", node.lineno, advice)
 
 
 def _check_arithmetic(node: ast.BinOp) -> Iterator[Finding]:
     if isinstance(node.op, ast.Pow | ast.LShift) and not _is_within(constant_integer(node)):
-        yield Finding("literal", node.lineno, f"an integer is beyond {MAX_INTEGER}")
+        yield Finding("literal", node.lineno, _LARGE_INTEGER)
     if isinstance(node.op, ast.Mult):
         for sequence, count in ((node.left, node.right), (node.right, node.left)):
             is_sequence = isinstance(sequence, ast.List | ast.Tuple) or (
                 isinstance(sequence, ast.Constant) and isinstance(sequence.value, str | bytes)
             )
             if is_sequence and (constant_integer(count) or 0) > MAX_ELEMENTS:
-                advice = f"a sequence is repeated more than {MAX_ELEMENTS} times"
+                advice = f"a sequence is repeated more than {MAX_ELEMENTS} times; use torch.full"
                 yield Finding("literal", node.lineno, advice)
 
 
 def _check_elements(node: ast.expr, elements: list[ast.expr]) -> Iterator[Finding]:
     constants = sum(isinstance(element, ast.Constant | ast.UnaryOp) for element in elements)
     if constants > MAX_ELEMENTS:
-        advice = f"{constants} constants in one place, at most {MAX_ELEMENTS}"
+        advice = f"{constants} constants in one place, at most {MAX_ELEMENTS}; compute them"
         yield Finding("literal", node.lineno, advice)
 
 

@@ -26,16 +26,21 @@ def check_loops(statement: Statement, program: Program) -> Iterator[Finding]:  #
     while waiting:
         node, rounds = waiting.pop()
         if isinstance(node, ast.While) and not _can_end(node):
-            advice = "nothing in this loop ends it; use `for _ in range(...)`"
+            advice = "nothing in this loop is seen to end it; use `for _ in range(...)`"
             yield Finding("loop", node.lineno, advice)
         own = rounds * _counted_rounds(node)
         if own > MAX_ITERATIONS and own > rounds:
             line = getattr(node, "lineno", 1)
-            advice = f"the loops here run more than {MAX_ITERATIONS} rounds in all"
+            advice = (
+                f"the loops here run more than {MAX_ITERATIONS} rounds in all; "
+                "use fewer, or one operation on the whole tensor"
+            )
             yield Finding("loop", line, advice)
         match node:
             case ast.Call(func=ast.Name(id="iter"), args=[_, _]):
-                yield Finding("loop", node.lineno, "iter with a sentinel may never end")
+                yield Finding(
+                    "loop", node.lineno, "iter with a sentinel may never end; use a `for` loop"
+                )
         waiting.extend((child, own) for child in ast.iter_child_nodes(node))
 
 

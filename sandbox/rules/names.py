@@ -8,6 +8,7 @@ around the second list is possible, and useless: the jail holds whatever comes o
 from __future__ import annotations
 
 import ast
+import builtins
 import re
 from collections.abc import Iterator, Mapping
 
@@ -18,13 +19,26 @@ from sandbox.rules.vocabulary import (
     DENIED_ATTRIBUTES,
     DENIED_NAMES,
     why_not_allowed,
+    why_not_imported,
 )
-from sandbox.source_form import Statement
+from sandbox.source_form import Statement, nodes_of
 
 __all__ = ["check_names", "check_undefined"]
 
 _DUNDER = re.compile(r"__\w+")
-_ALLOWED_DUNDERS = frozenset({"__init__", "__slots__"})
+# A template whose fields are only filled in, as in "{} of {1:.3f}": nothing is looked up.
+_PLAIN_TEMPLATE = re.compile(r"(?:[^{}]|\{\w*(?:![rsa])?(?::[^{}]*)?\})*+")
+_ALLOWED_DUNDERS = frozenset({"__init__", "__slots__", "__name__"})
+_METHODS = (
+    "__init__",
+    "__post_init__",
+    "__call__",
+    "__len__",
+    "__iter__",
+    "__getitem__",
+    "__repr__",
+)
+_METHODS_LIST = ", ".join(_METHODS)
 
 # Built-ins with a harmless form, and the only form they may have.
 _ONLY_CALLED = {
@@ -38,34 +52,31 @@ _ONLY_CALLED = {
 def check_names(statement: Statement, program: Program) -> Iterator[Finding]:
     """Yield what the statement reaches for and may not have."""
     inner = {
-        id(node.value)
-        for top in statement.nodes
-        for node in ast.walk(top)
-        if isinstance(node, ast.Attribute)
+        id(node.value) for node in nodes_of(statement.nodes) if isinstance(node, ast.Attribute)
     }
     called = {
-        id(node.func): node
-        for top in statement.nodes
-        for node in ast.walk(top)
-        if isinstance(node, ast.Call)
+        id(node.func): node for node in nodes_of(statement.nodes) if isinstance(node, ast.Call)
     }
-    for top in statement.nodes:
-        for node in ast.walk(top):
-            yield from _check_bindings(node, program.imports)
-            match node:
-                case ast.Import() | ast.ImportFrom():
-                    yield from _check_import(node)
-                case ast.Attribute():
-                    yield from _check_attribute(node.attr, node.lineno)
-                    if id(node) not in inner:
-                        yield from _check_reach(node, program.imports)
-                case ast.MatchClass(kwd_attrs=names):
-                    for name in names:
-                        yield from _check_attribute(name, node.lineno)
-                case ast.Name(ctx=ast.Load()):
-                    yield from _check_name(node, called.get(id(node)))
-                    if id(node) not in inner:
-                        yield from _check_reach(node, program.imports)
+    for node in nodes_of(statement.nodes):
+        yield from _check_bindings(node, program.imports)
+        match node:
+            case ast.Import() | ast.ImportFrom():
+                yield from _check_import(node)
+            case ast.Attribute(value=ast.Constant(value=str(text)), attr="format") if (
+                _PLAIN_TEMPLATE.fullmatch(text)
+            ):
+                continue
+            case ast.Attribute():
+                yield from _check_attribute(node.attr, node.lineno)
+                if id(node) not in inner:
+                    yield from _check_reach(node, program.imports)
+            case ast.MatchClass(kwd_attrs=names):
+                for name in names:
+                    yield from _check_attribute(name, node.lineno)
+            case ast.Name(ctx=ast.Load()):
+                yield from _check_name(node, called.get(id(node)))
+                if id(node) not in inner:
+                    yield from _check_reach(node, program.imports)
 
 
 def check_undefined(program: Program) -> Iterator[Finding]:
@@ -77,20 +88,23 @@ def check_undefined(program: Program) -> Iterator[Finding]:
             for node in ast.walk(top):
                 if isinstance(node, ast.Name) and node.id in missing:
                     missing.discard(node.id)
-                    advice = f"{node.id} is neither defined in this file nor an allowed built-in"
+                    advice = (
+                        f"{node.id} is a built-in that an optimizer may not use; do without"
+                        if hasattr(builtins, node.id)
+                        else f"{node.id} is not defined in this file; define it, or correct it"
+                    )
                     yield Finding("name", part.statement.line_of(node), advice)
 
 
 def _check_import(node: ast.Import | ast.ImportFrom) -> Iterator[Finding]:
-    allowed = ", ".join(sorted(module for module in ALLOWED if ALLOWED[module]))
     if isinstance(node, ast.Import):
         for alias in node.names:
             if alias.name not in ALLOWED:
-                yield Finding("import", node.lineno, f"imports may only be of {allowed}")
+                yield Finding("import", node.lineno, why_not_imported(alias.name))
         return
     module = node.module or ""
     if node.level or module not in ALLOWED:
-        yield Finding("import", node.lineno, f"imports may only be of {allowed}")
+        yield Finding("import", node.lineno, why_not_imported(module or "this package"))
         return
     for alias in node.names:
         name = f"{module}.{alias.name}"
@@ -106,20 +120,28 @@ def _check_bindings(node: ast.AST, imports: Mapping[str, str]) -> Iterator[Findi
             origin = imports.get(alias.asname or alias.name)
             expected = {alias.name, f"{getattr(node, 'module', '')}.{alias.name}"}
             if origin is not None and origin not in expected:
-                yield Finding("name", line, f"{alias.asname or alias.name} already means {origin}")
+                name = alias.asname or alias.name
+                advice = f"{name} already means {origin} in this file; import it under another name"
+                yield Finding("name", line, advice)
         return
     for name in bound_names(node):
         if name in imports:
-            yield Finding("name", line, f"{name} is an import; choose another name")
+            advice = f"{name} is the name of an import of this file; choose another name"
+            yield Finding("name", line, advice)
         if name in DENIED_NAMES:
-            yield Finding("name", line, f"{name} is a built-in with side effects; rename it")
+            advice = f"{name} is the name of a built-in with side effects; choose another name"
+            yield Finding("name", line, advice)
         if _DUNDER.fullmatch(name) and not _is_allowed_dunder(name, node):
-            yield Finding("name", line, f"{name}: special names may not be defined")
+            advice = (
+                f"{name} may not be defined; of the special methods only {_METHODS_LIST} may be"
+            )
+            yield Finding("name", line, advice)
 
 
 def _check_attribute(name: str, line: int) -> Iterator[Finding]:
     if _DUNDER.fullmatch(name) and name not in _ALLOWED_DUNDERS:
-        yield Finding("attribute", line, f".{name}: special attributes may not be used")
+        advice = f".{name} may not be used: it leads into the interpreter; do without"
+        yield Finding("attribute", line, advice)
     elif name in DENIED_ATTRIBUTES:
         yield Finding("attribute", line, f".{name} {DENIED_ATTRIBUTES[name]}")
 
@@ -143,10 +165,14 @@ def _check_reach(node: ast.expr, imports: Mapping[str, str]) -> Iterator[Finding
 
 def _check_name(node: ast.Name, call: ast.Call | None) -> Iterator[Finding]:
     if node.id in DENIED_NAMES:
-        advice = f"{node.id} is not allowed: an optimizer neither runs text nor reads or writes"
+        advice = (
+            f"{node.id} is not allowed: an optimizer neither runs text, nor reads, nor prints; "
+            "leave it out"
+        )
         yield Finding("name", node.lineno, advice)
     elif _DUNDER.fullmatch(node.id):
-        yield Finding("name", node.lineno, f"{node.id}: special names may not be used")
+        advice = f"{node.id} may not be used: it leads into the interpreter; do without"
+        yield Finding("name", node.lineno, advice)
     elif node.id in _ONLY_CALLED and not _is_harmless_call(node.id, call):
         yield Finding("name", node.lineno, f"{node.id} may only be used as {_ONLY_CALLED[node.id]}")
 
@@ -164,5 +190,4 @@ def _is_harmless_call(name: str, call: ast.Call | None) -> bool:
 
 def _is_allowed_dunder(name: str, node: ast.AST) -> bool:
     """Return whether `name` is a plain method such as `__call__`, or the list of slots."""
-    methods = {"__init__", "__post_init__", "__call__", "__len__", "__iter__", "__repr__"}
-    return name in methods if isinstance(node, ast.FunctionDef) else name == "__slots__"
+    return name in _METHODS if isinstance(node, ast.FunctionDef) else name == "__slots__"

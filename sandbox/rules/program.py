@@ -17,7 +17,16 @@ from sandbox.knobs import table_of
 from sandbox.regions import Region, find_regions, region_at
 from sandbox.source_form import Statement, parse, statements
 
-__all__ = ["Facts", "Finding", "Part", "Program", "added_statements", "bound_names", "facts_of"]
+__all__ = [
+    "Constants",
+    "Facts",
+    "Finding",
+    "Part",
+    "Program",
+    "added_statements",
+    "bound_names",
+    "facts_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +43,22 @@ class Finding:
     advice: str
 
 
+@dataclass(frozen=True, slots=True)
+class Constants:
+    """How many numbers are written out, and how many characters numbers and strings take."""
+
+    numbers: int
+    number_characters: int
+    string_characters: int
+
+    def __add__(self, other: Constants) -> Constants:
+        return Constants(
+            self.numbers + other.numbers,
+            self.number_characters + other.number_characters,
+            self.string_characters + other.string_characters,
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """What a top-level statement does with names, and how large it is.
@@ -41,6 +66,8 @@ class Facts:
     `binds` holds every name bound anywhere inside, `defines` those bound in the module itself;
     `imports` maps local names to what they stand for, as in {"F": "torch.nn.functional"};
     `attributes` pairs each attribute with the name before its dot, None where that is no name.
+    `constants` is what is written out: 0 and 1 count inside lists and the like only, docstrings
+    not at all.
     """
 
     binds: frozenset[str]
@@ -50,7 +77,7 @@ class Facts:
     imports: Mapping[str, str]
     nodes: int
     depth: int
-    numbers: int
+    constants: Constants
 
 
 class Part(NamedTuple):
@@ -64,17 +91,21 @@ class Part(NamedTuple):
 class Program:
     """A parsed source with its regions.
 
+    Args:
+        source: the text.
+        base: a text it was made from, which makes reading it faster and changes nothing.
+
     Raises:
         SourceError: the source does not parse.
         RegionError: its markers do not form regions.
     """
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, base: str | None = None) -> None:
         self.source = source
         self.regions: tuple[Region, ...] = find_regions(source)
         self.parts: tuple[Part, ...] = tuple(
             Part(statement, region_at(self.regions, statement.first_line), facts_of(statement.text))
-            for statement in statements(source)
+            for statement in statements(source, base)
         )
 
     @cached_property
@@ -137,7 +168,7 @@ def facts_of(text: str) -> Facts:
     binds: set[str] = set()
     attributes: set[tuple[str | None, str]] = set()
     imports: dict[str, str] = {}
-    nodes = depth = numbers = 0
+    nodes = depth = 0
     for node, level in _walk(tree):
         nodes += 1
         depth = max(depth, level)
@@ -147,8 +178,6 @@ def facts_of(text: str) -> Facts:
         elif isinstance(node, ast.Attribute):
             root = node.value.id if isinstance(node.value, ast.Name) else None
             attributes.add((root, node.attr))
-        elif isinstance(node, ast.Constant):
-            numbers += isinstance(node.value, int | float | complex) and node.value not in (0, 1)
         elif isinstance(node, ast.Import | ast.ImportFrom):
             imports.update(_origins(node))
     return Facts(
@@ -159,7 +188,7 @@ def facts_of(text: str) -> Facts:
         imports=imports,
         nodes=nodes,
         depth=depth,
-        numbers=numbers,
+        constants=_constants(tree),
     )
 
 
@@ -180,6 +209,38 @@ def bound_names(node: ast.AST) -> Iterator[str]:
             yield from _origins(node)
         case ast.Global(names=names) | ast.Nonlocal(names=names):
             yield from names
+
+
+def _constants(tree: ast.Module) -> Constants:
+    numbers = digits = characters = 0
+    for node, _ in _walk(tree):
+        match node:
+            case ast.Expr(value=ast.Constant(value=str(text))):  # a docstring: no code can read it
+                characters -= len(text)
+            case ast.Constant(value=str(text)):
+                characters += len(text)
+            case ast.Constant(value=int() | float() | complex() as value) if value not in (0, 1):
+                numbers += 1
+                digits += _written_length(value)
+            case ast.List(elts=elements) | ast.Tuple(elts=elements) | ast.Set(elts=elements):
+                numbers += sum(map(_is_bit, elements))
+            case ast.Dict(keys=keys, values=values):
+                numbers += sum(map(_is_bit, [*keys, *values]))
+    return Constants(numbers, digits, characters)
+
+
+def _is_bit(node: ast.expr | None) -> bool:
+    """Return whether a number is one of those that count only where they stand in a row."""
+    if isinstance(node, ast.UnaryOp):
+        node = node.operand
+    return isinstance(node, ast.Constant) and node.value in (0, 1)
+
+
+def _written_length(value: complex) -> int:
+    """Return about how many characters it takes to write a number."""
+    if isinstance(value, int):
+        return value.bit_length() // 3 + 1  # printing it could take forever
+    return len(repr(value))
 
 
 def _origins(node: ast.Import | ast.ImportFrom) -> Mapping[str, str]:

@@ -28,8 +28,11 @@ def check_text(candidate: str, parent: str) -> Iterator[Finding]:
     size, parent_size = _bytes(candidate), _bytes(parent)
     limit = min(MAX_BYTES, parent_size + MAX_GROWTH_BYTES)
     if size > limit:
-        advice = f"the file has {size} bytes, at most {limit} are allowed; write less code"
-        yield Finding("size", 1, advice)
+        advice = (
+            f"the file would have {size} bytes, {size - parent_size} more than before; "
+            f"at most {limit} are allowed: write less, or remove what is not used"
+        )
+        yield Finding("size", _first_new_line(candidate, parent), advice)
         return  # what follows is linear, but there is no bound on what it would run over
     known = frozenset(parent.split("\n"))
     for number, line in enumerate(candidate.split("\n"), start=1):
@@ -37,11 +40,25 @@ def check_text(candidate: str, parent: str) -> Iterator[Finding]:
             continue
         hidden = _HIDDEN.search(line)
         if hidden:
-            code = f"U+{ord(hidden[0]):04X}"
-            yield Finding("characters", number, f"the character {code} is not allowed in code")
+            yield Finding("characters", number, _why_not(hidden[0]))
         if len(line) > MAX_LINE_CHARACTERS:
-            advice = f"the line has {len(line)} characters, at most {MAX_LINE_CHARACTERS}"
+            advice = f"the line has {len(line)} characters, at most {MAX_LINE_CHARACTERS}; break it"
             yield Finding("size", number, advice)
+
+
+def _why_not(character: str) -> str:
+    code = f"U+{ord(character):04X}"
+    if character == "\r":
+        return f"the line holds a carriage return ({code}); end lines with a newline alone"
+    if character == "\ufeff":
+        return f"the line holds a byte order mark ({code}); save the text without it"
+    return f"the invisible character {code} is not allowed, not in strings either; remove it"
+
+
+def _first_new_line(candidate: str, parent: str) -> int:
+    """Return the first line at which two texts differ, from 1."""
+    pairs = zip(candidate.split("\n"), parent.split("\n"), strict=False)
+    return next((number for number, (a, b) in enumerate(pairs, start=1) if a != b), 1)
 
 
 def _bytes(text: str) -> int:

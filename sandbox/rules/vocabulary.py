@@ -10,7 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-__all__ = ["ALLOWED", "BUILTINS", "DENIED_ATTRIBUTES", "DENIED_NAMES", "why_not_allowed"]
+__all__ = [
+    "ALLOWED",
+    "BUILTINS",
+    "DENIED_ATTRIBUTES",
+    "DENIED_NAMES",
+    "why_not_allowed",
+    "why_not_imported",
+]
 
 
 def _names(text: str) -> frozenset[str]:
@@ -98,6 +105,9 @@ ALLOWED: Mapping[str, frozenset[str]] = {
         "takewhile zip_longest"
     ),
     "math": _MATH,
+    "statistics": _names(
+        "fmean geometric_mean harmonic_mean mean median pstdev pvariance stdev variance"
+    ),
     "nanochat": frozenset(),
     "nanochat.contract": _names("Bounds Choice Horizon Knobs ParamInfo Role Scale TrainingState"),
     "torch": _TORCH,
@@ -107,8 +117,9 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "torch.optim": frozenset({"Optimizer"}),
     "torch.special": frozenset({"entr", "erf", "erfc", "expit", "expm1", "log1p", "xlogy"}),
     "typing": _names(
-        "Any Callable ClassVar Final Generic Iterable Iterator Literal NamedTuple Optional "
-        "Protocol Self Sequence TypeAlias TypedDict TypeVar Union cast"
+        "Any Callable ClassVar Collection DefaultDict Deque Dict Final FrozenSet Generator Generic "
+        "Iterable Iterator List Literal Mapping MutableMapping NamedTuple Optional ParamSpec "
+        "Protocol Self Sequence Set Tuple Type TypeAlias TypedDict TypeVar Union cast overload"
     ),
 }
 
@@ -147,16 +158,35 @@ DENIED_ATTRIBUTES: Mapping[str, str] = {
     **dict.fromkeys(
         ("format", "format_map"), "can look up attributes from inside a string; use an f-string"
     ),
-    **dict.fromkeys(_FRAMES, "leads to the interpreter's frames"),
+    **dict.fromkeys(_FRAMES, "leads to the interpreter's frames; do without"),
     **dict.fromkeys(_MEMORY, "reaches into a tensor's memory; use tensor operations"),
     **dict.fromkeys(
         _GRADIENTS, "changes how gradients are made; an optimizer only reads gradients"
     ),
     **dict.fromkeys(
         ("save", "load", "compile", "system", "popen", "environ", "modules", "mro"),
-        "is not something an optimizer needs",
+        "is nothing an optimizer needs; leave it out",
     ),
 }
+
+
+# What to do without a module that authors of optimizers often reach for.
+_INSTEAD: Mapping[str, str] = {
+    "copy": "use clone() on tensors, dict(x) and list(x) on the rest",
+    "logging": "an optimizer does not report anything",
+    "numpy": "use torch",
+    "random": "use torch.randn_like, torch.rand or a torch.Generator",
+    "time": "an optimizer has no clock; follow the step of the training state",
+    "warnings": "an optimizer does not report anything; raise, or leave it out",
+}
+
+
+def why_not_imported(module: str) -> str:
+    """Say why a module that is not in `ALLOWED` may not be imported, and what to do."""
+    usable = ", ".join(sorted(name for name in ALLOWED if ALLOWED[name]))
+    instead = _INSTEAD.get(module.partition(".")[0])
+    advice = f"{instead}; " if instead else ""
+    return f"{module} may not be imported; {advice}imports may only be of {usable}"
 
 
 def why_not_allowed(dotted: str) -> str | None:
@@ -174,7 +204,7 @@ def why_not_allowed(dotted: str) -> str | None:
         elif name in ALLOWED.get(module, ()) or _is_torch_variant(module, name):
             return None
         else:
-            return f"{module}.{name} is not among the names an optimizer may use"
+            return f"{module}.{name} is not among the names of {module} an optimizer may use"
     return f"the module {module} may not be passed around or renamed; use {module}.<name>"
 
 

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 
 from sandbox.rules.program import Finding, Program
-from sandbox.source_form import Statement
+from sandbox.source_form import Statement, nodes_of
 
 __all__ = ["check_classes", "check_writes"]
 
@@ -14,8 +14,9 @@ _MUTATORS = frozenset(
     {"append", "clear", "extend", "insert", "pop", "popitem", "remove", "setdefault", "update"}
 )
 _TENSOR_CLASSES = frozenset({"torch.Tensor", "torch.nn.Parameter"})
+_SHARED = "{} belongs to the whole module and may not be changed; keep state in the optimizer"
 _UNUSABLE = {
-    ast.Global: "global: keep state in the optimizer, not in the module",
+    ast.Global: "global is not allowed; keep state in the optimizer, not in the module",
     ast.AsyncFunctionDef: "async: an optimizer does not wait for anything",
     ast.Await: "await: an optimizer does not wait for anything",
     ast.AsyncFor: "async for: an optimizer does not wait for anything",
@@ -26,50 +27,53 @@ _UNUSABLE = {
 def check_writes(statement: Statement, program: Program) -> Iterator[Finding]:
     """Yield the places where the statement changes what is not its own."""
     shared = _shared_names(statement, program)
-    for top in statement.nodes:
-        for node in ast.walk(top):
-            line = getattr(node, "lineno", 1)
-            if type(node) in _UNUSABLE:
-                yield Finding("statement", line, _UNUSABLE[type(node)])
-            match node:
-                case (
-                    ast.Attribute(ctx=ast.Store() | ast.Del())
-                    | ast.Subscript(ctx=ast.Store() | ast.Del())
-                ):
-                    yield from _check_target(node, shared)
-                case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr=method)) if (
-                    name in shared and method in _MUTATORS
-                ):
-                    yield Finding("write", line, f"{name} is shared; it may not be changed")
-                case ast.ExceptHandler(type=None | ast.Name(id="BaseException")):
-                    yield Finding("statement", line, "name the exceptions to catch")
+    for node in nodes_of(statement.nodes):
+        line = getattr(node, "lineno", 1)
+        if type(node) in _UNUSABLE:
+            yield Finding("statement", line, _UNUSABLE[type(node)])
+        match node:
+            case (
+                ast.Attribute(ctx=ast.Store() | ast.Del())
+                | ast.Subscript(ctx=ast.Store() | ast.Del())
+            ):
+                yield from _check_target(node, shared)
+            case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr=method)) if (
+                name in shared and method in _MUTATORS
+            ):
+                yield Finding("write", line, _SHARED.format(name))
+            case ast.ExceptHandler(type=None | ast.Name(id="BaseException")):
+                advice = "name the exceptions to catch, as in `except ValueError`"
+                yield Finding("statement", line, advice)
 
 
 def check_classes(statement: Statement, program: Program) -> Iterator[Finding]:
     """Yield classes that are not plain: with a metaclass, or a kind of tensor."""
-    for top in statement.nodes:
-        for node in ast.walk(top):
-            if not isinstance(node, ast.ClassDef):
-                continue
-            if node.keywords:
-                yield Finding("class", node.lineno, "a class takes no metaclass or keywords")
-            for base in node.bases:
-                if _dotted(base, program) in _TENSOR_CLASSES:
-                    yield Finding("class", node.lineno, "a class may not be a kind of tensor")
-                elif _dotted(base, program) == "type":
-                    yield Finding("class", node.lineno, "a class may not be a metaclass")
+    for node in nodes_of(statement.nodes):
+        if not isinstance(node, ast.ClassDef):
+            continue
+        if node.keywords:
+            yield Finding(
+                "class", node.lineno, "a class takes no metaclass and no keywords; leave them out"
+            )
+        for base in node.bases:
+            if _dotted(base, program) in _TENSOR_CLASSES:
+                yield Finding(
+                    "class", node.lineno, "a class may not be a kind of tensor; write functions"
+                )
+            elif _dotted(base, program) == "type":
+                yield Finding(
+                    "class", node.lineno, "a class may not be a metaclass; write a plain class"
+                )
 
 
 def _shared_names(statement: Statement, program: Program) -> frozenset[str]:
     """Return the imports, tables, functions and classes that the statement can see as such."""
-    own: set[str] = set()
-    for top in statement.nodes:
-        own.update(
-            node.arg if isinstance(node, ast.arg) else node.id
-            for node in ast.walk(top)
-            if isinstance(node, ast.arg)
-            or (isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store))
-        )
+    own = {
+        node.arg if isinstance(node, ast.arg) else node.id
+        for node in nodes_of(statement.nodes)
+        if isinstance(node, ast.arg)
+        or (isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store))
+    }
     locked: set[str] = set()
     for part in program.parts:
         if part.owner is None:
@@ -83,14 +87,13 @@ def _check_target(node: ast.Attribute | ast.Subscript, shared: frozenset[str]) -
         advice = f"do not assign .{node.attr}; write into the tensor, as in x.copy_(y)"
         yield Finding("write", node.lineno, advice)
     if isinstance(node, ast.Subscript) and _is_literal(node.slice, "params"):
-        advice = "the parameters of a group are fixed; write into the tensors"
+        advice = "the parameters of a group are fixed; write into the tensors, as in p.copy_(q)"
         yield Finding("write", node.lineno, advice)
     root: ast.expr = node
     while isinstance(root, ast.Attribute | ast.Subscript):
         root = root.value
     if isinstance(root, ast.Name) and root.id in shared:
-        advice = f"{root.id} is shared; it may not be changed. Keep state in the optimizer"
-        yield Finding("write", node.lineno, advice)
+        yield Finding("write", node.lineno, _SHARED.format(root.id))
 
 
 def _is_literal(node: ast.expr, text: str) -> bool:

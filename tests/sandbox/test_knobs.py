@@ -100,6 +100,14 @@ def test_a_value_that_stays_keeps_its_spelling() -> None:
     assert set_knobs(source, {"T.a": 0.001, "T.b": 50}) == source
 
 
+def test_several_knobs_of_one_line_are_set_each_in_its_place() -> None:
+    source = "T = Knobs(é=1, mode='ä', b=-0.5, c=(\n    3\n))  # ü\n"
+
+    changed = set_knobs(source, {"T.c": 300, "T.é": 10, "T.b": 0.25, "T.mode": "ö"})
+
+    assert changed == 'T = Knobs(é=10, mode="ö", b=0.25, c=(\n    300\n))  # ü\n'
+
+
 def test_true_and_one_are_different_values() -> None:
     assert set_knobs("T = Knobs(a=1)\n", {"T.a": True}) == "T = Knobs(a=True)\n"
 

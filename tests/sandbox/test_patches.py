@@ -12,8 +12,10 @@ from sandbox.patches import (
     Patch,
     PatchError,
     apply_patch,
+    from_blocks,
     from_json,
     make_patch,
+    to_blocks,
     to_json,
     unified_diff,
 )
@@ -125,6 +127,42 @@ def test_a_repeated_line_is_quoted_with_what_makes_it_unique() -> None:
 def test_json_that_is_no_patch_is_refused(text: str) -> None:
     with pytest.raises(PatchError, match="expected"):
         from_json(text)
+
+
+LINES = st.lists(st.sampled_from(["a\n", "b\n", "\n", "  c\n"]), max_size=5).map("".join)
+
+
+@given(st.lists(st.builds(Block, LINES, LINES), min_size=1, max_size=4).map(tuple).map(Patch))
+def test_blocks_of_whole_lines_survive_being_written_for_people(patch: Patch) -> None:
+    assert from_blocks(to_blocks(patch)) == patch
+
+
+def test_text_around_the_blocks_is_skipped() -> None:
+    text = "A title.\n\n<<<<<<< SEARCH\na\n=======\nb\n>>>>>>> REPLACE\n\nThe end.\n"
+
+    assert from_blocks(text) == Patch((Block("a\n", "b\n"),))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "there is no block"),
+        ("a\n=======\nb\n", "there is no block"),
+        ("<<<<<<< SEARCH\na\n", "not closed"),
+        ("<<<<<<< SEARCH\na\n=======\nb\n", "not closed"),
+        ("<<<<<<< SEARCH\na\n>>>>>>> REPLACE\n", "line 3 of the patch"),
+        ("<<<<<<< SEARCH\n<<<<<<< SEARCH\n", "line 2 of the patch"),
+        (">>>>>>> REPLACE\n", "line 1 of the patch"),
+    ],
+)
+def test_blocks_that_are_not_whole_are_refused(text: str, reason: str) -> None:
+    with pytest.raises(PatchError, match=reason):
+        from_blocks(text)
+
+
+def test_a_search_text_that_is_not_there_is_quoted_by_its_first_strange_line() -> None:
+    with pytest.raises(BlockMatchError, match=r"has no line `lr = 0\.3\ufffd`"):
+        apply_patch(Patch((Block("# rates\n  lr = 0.3\x1b\n", ""),)), "# rates\nlr = 0.1\n")
 
 
 def test_a_diff_shows_what_changed_and_equal_texts_have_none() -> None:

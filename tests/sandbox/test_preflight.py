@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -38,102 +39,6 @@ def step(code: str) -> str:
 
 def rules_of(candidate: str, scopes: frozenset[str] = ALL) -> set[str]:
     return {violation.rule for violation in preflight(candidate, SHIPPED, scopes)}
-
-
-AVERAGE_TAIL = SHIPPED.index("def average_tail")
-HARMLESS = {
-    "nothing": SHIPPED,
-    "comment": add("# A remark on the rule, with an é."),
-    "docstring": edit('    """Set each norm', '    """Reset each norm'),
-    "helper": add("def double(x: Tensor) -> Tensor:\n    return x * 2.0"),
-    "constant": add("DAMPING = 0.5"),
-    "new state tensor": step("""
-        slow = self.state.setdefault("slow", torch.zeros_like(x))
-        slow.lerp_(x, 0.1)
-        return slow
-    """),
-    "state on self": step("self.count = getattr(self, 'count', 0) + 1"),
-    "closure": step("""
-        def scale(y: Tensor) -> Tensor:
-            return y * x.norm()
-        return scale(x)
-    """),
-    "nonlocal": step("""
-        total = 0.0
-        def take(y):
-            nonlocal total
-            total += float(y.sum())
-        take(x)
-        return total
-    """),
-    "lambda": step("return sorted(x, key=lambda y: float(y.norm()))"),
-    "loop over groups": step("""
-        for group in self.param_groups:
-            for p in group["params"]:
-                p.mul_(1.0 - group["lr"])
-                group["seen"] = group.get("seen", 0) + 1
-    """),
-    "counted loop": step("for _ in range(10):\n    x = 1.5 * x - 0.5 * x @ x.mT @ x\nreturn x"),
-    "bounded while": step("n = 0\nwhile n < 5:\n    n += 1"),
-    "while with break": step("while True:\n    x = x / 2\n    if x.norm() < 1:\n        break"),
-    "comprehension": step("return [p * 2 for p in x if p.ndim == 2]"),
-    "many-tensor operations": step("torch._foreach_add_(x, 1.0)\nreturn torch._foreach_norm(x)"),
-    "linear algebra": step("q, r = torch.linalg.qr(x)\nreturn q * torch.sign(torch.diagonal(r))"),
-    "functional": add("""
-        import torch.nn.functional as F
-
-
-        def soft(x):
-            return F.softplus(x)
-    """),
-    "second import of math": step("import math\nreturn math.cosh(0.5)"),
-    "listed names": add("from itertools import pairwise\n\nPAIRS = tuple(pairwise((1, 2)))"),
-    "decorator": add("@torch.no_grad()\ndef frozen(x):\n    return x.clone()"),
-    "cached function": add("""
-        from functools import lru_cache
-
-
-        @lru_cache
-        def square(n: int):
-            return n * n
-    """),
-    "dataclass": add("""
-        @dataclass(slots=True)
-        class Memory:
-            value: float = 0.0
-
-            def __post_init__(self):
-                self.value += 1.0
-    """),
-    "raise": step('raise ValueError(f"bad {x.shape}")'),
-    "try": step("try:\n    return 1.0 / x\nexcept ZeroDivisionError:\n    return 0.0"),
-    "match": step("""
-        match x:
-            case 1:
-                return "one"
-            case _:
-                return "many"
-    """),
-    "generator": step("yield from (y for y in x)"),
-    "walrus and starred": step("first, *rest = x\nif (n := len(rest)) > 2:\n    return n"),
-    "changed default": edit("    ns_steps=5,", "    ns_steps=4,"),
-    "new knob of a family": edit("MUON = Knobs(\n", "MUON = Knobs(\n    row_lr=0.5,\n"),
-    "new table": add("EXTRA = Knobs(late_beta=0.5)"),
-    "removed function": edit("        average_tail(stack)\n", "        pass\n").replace(
-        SHIPPED[AVERAGE_TAIL : SHIPPED.index("# EVOLVE-BLOCK-END", AVERAGE_TAIL)], ""
-    ),
-    "optional parameter": edit(
-        "def gate(sensors: Sensors, step_fraction: float)",
-        "def gate(sensors: Sensors, step_fraction: float, floor: float = 0.0)",
-    ),
-    "type annotation": step("y: dict[str, Tensor] = {}\nreturn y"),
-    "in-place result": step("return x.clamp_(min=-1e6, max=1e30).nan_to_num_(0.0)"),
-}
-
-
-@pytest.mark.parametrize("name", HARMLESS)
-def test_a_harmless_edit_passes(name: str) -> None:
-    assert preflight(HARMLESS[name], SHIPPED, ALL) == ()
 
 
 @pytest.mark.parametrize("profile", ["cpu", "micro", "gpu"])
@@ -187,6 +92,11 @@ ATTACKS = [
     ("attribute", "torch.save.__globals__['os']"),
     ("attribute", "(i for i in [1]).gi_frame"),
     ("attribute", "'{x.__class__}'.format(x=x)"),
+    ("attribute", "'{0[__class__]}'.format(x)"),
+    ("attribute", "'{:{0.__class__}}'.format(x)"),
+    ("attribute", "'{}{x.real}'.format(x, x=x)"),
+    ("attribute", "template = '{0.__class__}'\ntemplate.format(x)"),
+    ("attribute", "f = '{}'.format_map"),
     ("attribute", "s.format_map({}) if (s := 'a') else 0"),
     ("attribute", "match x:\n    case object(__globals__=g): return g"),
     ("attribute", "x.data_ptr()"),
@@ -257,6 +167,9 @@ MODULE_ATTACKS = [
     ("size", "# " + "\n# ".join(["filler"] * 5000)),
     ("budget", "x = (\n" + "[\n" * 60 + "]\n" * 60 + ")"),
     ("budget", "\n".join(f"X{i} = 0.{i + 10}" for i in range(90))),
+    ("budget", "\n".join(f"X{i} = (1, 0, 0, 1)" for i in range(20))),
+    ("budget", "\n".join(f"X{i} = {{1: 0, 0: 1}}" for i in range(20))),
+    ("budget", "\n".join(f"X{i} = '{'q' * 190}'" for i in range(20))),
     ("budget", "def f(a):\n" + "    a = a + a * a\n" * 700),
     ("scope", "# EVOLVE-BLOCK-END\nx = 1\n# EVOLVE-BLOCK-START muon"),
     ("scope", "# EVOLVE-BLOCK-START other"),
@@ -380,28 +293,158 @@ def test_a_violation_never_quotes_control_characters() -> None:
     assert violation.text.isprintable()
 
 
-@pytest.mark.parametrize(
-    "hostile",
-    [
-        "",
-        "\0",
-        "\ufeff" + SHIPPED,
-        "# -*- coding: utf-7 -*-\n" + SHIPPED,
-        "x = 1\n" * 200_000,
-        "x = " + "(" * 10_000,
-        add("x = (" + "-\n" * 8000 + "1)"),
-        add("x = (a" + "\n.b" * 5000 + ")"),
-        add("if a: pass\n" + "elif a: pass\n" * 1200),
-        add("x = [" + "[],\n" * 4000 + "]"),
-        add("x = 0x" + "f" * 450),
-        add("x = '\ud800'"),
-        add("lambda: " * 60 + "0"),
-        add("\n".join(" " * i + "if 1:" for i in range(99)) + "\n" + " " * 99 + "pass"),
-    ],
-    ids=range(14),
-)
-def test_hostile_text_is_refused_without_a_crash(hostile: str) -> None:
-    assert preflight(hostile, SHIPPED, ALL) != ()
+MESSAGES = [
+    ("import os", "os may not be imported; imports may only be of"),
+    ("from os import path", "os may not be imported; imports may only be of"),
+    ("import numpy as np", "numpy may not be imported; use torch; imports may only be of"),
+    ("import time", "follow the step of the training state"),
+    ("return bytes(3)", "bytes is a built-in that an optimizer may not use; do without"),
+    ("from torch import os", "torch.os is not among the names of torch"),
+    ("y = undefined_thing", "undefined_thing is not defined in this file; define it, or correct"),
+    ("open('x')", "open is not allowed: an optimizer neither runs text, nor reads, nor prints"),
+    ("return x.__dict__", ".__dict__ may not be used: it leads into the interpreter"),
+    ("def __del__(self): pass", "__del__ may not be defined; of the special methods only"),
+    ("MUON.lr = 1.0", "MUON belongs to the whole module and may not be changed; keep state"),
+    ("x.data = x", "do not assign .data; write into the tensor, as in x.copy_(y)"),
+    ("return 123456789", "write a large factor as a float, such as 1e9"),
+    ("return 1e999", "use math.inf"),
+    ("for i in range(2000): pass", "use fewer, or one operation on the whole tensor"),
+    ("while True: pass", "nothing in this loop is seen to end it; use `for _ in range(...)`"),
+    ("return POLICY.speed", "add speed=<number> to POLICY, or correct the name"),
+    ("x = 1 #\r", "the line holds a carriage return (U+000D); end lines with a newline alone"),
+    ("x = 1 #\x0c", "the invisible character U+000C is not allowed"),
+    ("x = '\ufeff'", "byte order mark"),
+]
+
+
+@pytest.mark.parametrize(("code", "advice"), MESSAGES, ids=[advice[:30] for _, advice in MESSAGES])
+def test_a_message_says_what_to_do(code: str, advice: str) -> None:
+    messages = [violation.message for violation in preflight(step(code), SHIPPED, ALL)]
+
+    assert any(advice in message for message in messages), messages
+
+
+def test_a_locked_line_is_quoted_as_it_was() -> None:
+    candidate = edit("import math\n", "import os\n")
+
+    messages = [v.message for v in preflight(candidate, SHIPPED, frozenset({"muon", "policy"}))]
+
+    [message] = [text for text in messages if "it was `import math`, leave it so" in text]
+    assert "outside the regions that may change (muon, policy)" in message
+
+
+def test_a_new_knob_of_no_family_is_told_the_families() -> None:
+    [violation] = preflight(add("MORE = Knobs(strange=1.0)"), SHIPPED, ALL)
+
+    assert "_lr, _multiplier, _scale" in violation.message
+
+
+def test_what_is_gone_is_missed_in_the_region_it_was_in() -> None:
+    candidate = edit("def matrix_settings(", "def other_settings(")
+
+    violations = preflight(candidate, SHIPPED, ALL)
+
+    [schedule] = [region for region in find_regions(candidate) if region.name == "schedule"]
+    [missing] = [v for v in violations if "matrix_settings is gone" in v.message]
+    assert missing.line == schedule.first_line
+
+
+def test_a_budget_is_charged_to_the_largest_addition() -> None:
+    numbers = "LARGE = [\n" + "".join(f"    [0.{i}1, 0.{i}2, 0.{i}3],\n" for i in range(30)) + "]"
+
+    [violation] = preflight(add(f"SMALL = 0.5\n{numbers}"), SHIPPED, ALL)
+
+    assert (violation.rule, violation.text) == ("budget", "LARGE = [")
+
+
+def test_a_lineage_cannot_add_numbers_without_end() -> None:
+    parent, generations = SHIPPED, 0
+    while not preflight(child := with_numbers(parent, generations), parent, ALL):
+        parent, generations = child, generations + 1
+        assert generations < 10
+
+    reasons = {violation.message for violation in preflight(child, parent, ALL)}
+    assert generations == 4  # of 60 numbers each; 256 may be added to the shipped file
+    assert any("the editable regions would hold" in reason for reason in reasons)
+
+
+def with_numbers(source: str, generation: int) -> str:
+    rows = "".join(f"X{generation}_{i} = (0.{i + 11}, 0.{i + 51})\n" for i in range(30))
+    marker = "# EVOLVE-BLOCK-START adamw\n"
+    return edit(marker, marker + rows, source)
+
+
+def test_a_parent_beyond_the_budget_still_has_acceptable_children() -> None:
+    parent = SHIPPED
+    for generation in range(6):
+        parent = with_numbers(parent, generation)
+
+    assert preflight(edit("    ns_steps=5,", "    ns_steps=4,", parent), parent, ALL) == ()
+
+
+HOSTILE = {
+    "empty": "",
+    "null": "\0",
+    "byte order mark": "\ufeff" + SHIPPED,
+    "utf-7": "# -*- coding: utf-7 -*-\n" + SHIPPED,
+    "carriage returns": SHIPPED.replace("\n", "\r\n"),
+    "form feeds": SHIPPED.replace("\n", "\n\x0c"),
+    "a million lines": "x = 1\n" * 1_000_000,
+    "a megabyte line": add("x = '" + "a" * 1_000_000 + "'"),
+    "megabytes of the shipped file": SHIPPED * 30,
+    "a million operators": add("x = 1" + " + 1" * 1_000_000),
+    "a chain within the limits": add("x = (1\n" + "+ 1\n" * 3800 + ")"),
+    "a comparison chain": add("x = (1\n" + "< 1\n" * 3800 + ")"),
+    "parentheses": "x = " + "(" * 10_000,
+    "parentheses in lines": add("x = (\n" + "(\n" * 7000),
+    "unary operators": add("x = (" + "-\n" * 7000 + "1)"),
+    "not": add("x = (" + "not\n" * 3900 + "1)"),
+    "attributes": add("x = (a" + "\n.b" * 5000 + ")"),
+    "calls": add("x = (a" + "\n()" * 5000 + ")"),
+    "subscripts": add("x = (a" + "\n[0]" * 4000 + ")"),
+    "elif": add("if a: pass\n" + "elif a: pass\n" * 1200),
+    "else if": add("x = (" + "1 if a else\n" * 1200 + "1)"),
+    "lists": add("x = [" + "[],\n" * 4000 + "]"),
+    "hexadecimal": add("x = 0x" + "f" * 450),
+    "digits": add("x = " + "9" * 450),
+    "digits in lines": add("x = (\n" + ("9" * 400 + "\n+") * 30 + "1)"),
+    "surrogate": add("x = '\ud800'"),
+    "lambda": add("lambda: " * 60 + "0"),
+    "nested f-strings": step("x = f\"{f'{open(1)}'}\""),
+    "braces of an f-string": add("x = f'" + "{" * 201 + "'"),
+    "format specs": add("x = f'" + "{1:" * 100 + "}" * 100 + "'"),
+    "decorators": add("@open\n" * 2500 + "def f(): pass"),
+    "match": add("def f(x):\n    match x:\n" + "        case [*_, open]: pass\n" * 500),
+    "match in depth": add(
+        "def f(x):\n    match x:\n        case " + "[" * 90 + "a" + "]" * 90 + ": pass"
+    ),
+    "type comment": add("x = open  # type: ignore"),
+    "blocks in depth": add(
+        "\n".join(" " * i + "if 1:" for i in range(99)) + "\n" + " " * 99 + "pass"
+    ),
+    "functions in depth": add(
+        "\n".join(" " * i + f"def f{i}():" for i in range(60)) + "\n" + " " * 60 + "pass"
+    ),
+    "look-alike": step("\U0001d428\U0001d429\U0001d41e\U0001d427('x')"),
+    "line continuations": add("x = 1 " + "\\\n" * 7000 + "; import os"),
+    "markers": add("# EVOLVE-BLOCK-END\n# EVOLVE-BLOCK-START m\n" * 300),
+    "many names": add("\n".join(f"n{i} = m{i}" for i in range(1000))),
+    "many arguments": add("def f(" + ", \n".join(f"a{i}=0" for i in range(1500)) + "): pass"),
+    "star imports": add("from torch import *\n" * 600),
+    "deletions": add("del (" + "a,\n" * 3000 + ")"),
+    "walrus": step("x = [\n" + "(a := open),\n" * 900 + "]"),
+}
+
+
+@pytest.mark.parametrize("hostile", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_text_is_refused_soon_without_a_crash(hostile: str) -> None:
+    started = time.process_time()
+
+    violations = preflight(hostile, SHIPPED, ALL)
+
+    assert violations != ()
+    assert all(v.message.isprintable() and v.text.isprintable() for v in violations)
+    assert time.process_time() - started < 1.0  # the limit of its process is 2 s
 
 
 @settings(max_examples=150, deadline=None)

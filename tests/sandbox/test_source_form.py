@@ -6,9 +6,10 @@ import ast
 import contextlib
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from sandbox import source_form
 from sandbox.baseline import seed_program
 from sandbox.source_form import SourceError, digest, normalised_digest, parse, statements
 
@@ -132,3 +133,50 @@ def test_any_text_has_statements_or_is_a_source_error(text: str) -> None:
     with contextlib.suppress(SourceError):
         assert all(1 <= s.first_line <= s.last_line for s in statements(text))
         assert len(normalised_digest(text)) == 64
+
+
+def listed(source: str, base: str | None) -> list[tuple[int, int, str, str, int]] | int:
+    """Return what a reader sees of the statements, or the line of the error."""
+    try:
+        found = statements(source, base)
+    except SourceError as error:
+        return error.line
+    return [
+        (s.first_line, s.last_line, s.text, " ".join(map(ast.dump, s.nodes)), s.line_of(s.nodes[0]))
+        for s in found
+    ]
+
+
+PIECES = [
+    "x = 1\n", "y = (1,\n", "  2)\n", "def f():\n", "    pass\n", "    return x\n", "@d\n",
+    "if x:\n", "else:\n", "\n", "# c\n", "x = 1 \\\n", "+ 1\n", "a; b\n", "'''\n",
+    "# EVOLVE-BLOCK-START a\n", "# EVOLVE-BLOCK-END\n", "try:\n", "except E:\n", "x = 1;\n",
+    "é = 2\n", "class A:\n", "\f\n", "    '''doc'''\n", "elif x:\n", "    x = (\n", ")\n", "\\\n",
+]  # fmt: skip
+TEXTS = st.lists(st.sampled_from(PIECES), max_size=9)
+
+
+@settings(max_examples=150, deadline=None)
+@given(start=TEXTS, old=TEXTS, new=TEXTS, end=TEXTS)
+def test_the_statements_of_a_child_do_not_depend_on_its_parent(
+    start: list[str], old: list[str], new: list[str], end: list[str]
+) -> None:
+    child, parent = ("".join(start + middle + end) for middle in (new, old))
+    assume(not isinstance(listed(parent, None), int))
+    forget_everything()
+    alone = listed(child, None)
+    forget_everything()
+
+    assert listed(child, parent) == alone
+
+
+def forget_everything() -> None:
+    source_form._KNOWN.clear()
+    source_form._statements_of_piece.cache_clear()
+
+
+def test_statements_of_parents_long_gone_are_read_again() -> None:
+    for number in range(100):
+        assert len(statements(f"x = {number}\n", "x = 0\n")) == 1
+
+    assert len(source_form._KNOWN) <= 32
