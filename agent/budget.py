@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from agent.words import counted
+
 __all__ = ["Budget", "BudgetSpentError", "Clock", "Meter", "describe_seconds"]
 
 Clock = Callable[[], datetime]
@@ -81,7 +83,8 @@ class Meter:
         """Say what is left, for people: `12 training runs, 4 min 10 s`."""
         parts = []
         if self.budget.evaluations is not None:
-            parts.append(f"{max(0, self.budget.evaluations - self.evaluations)} training runs")
+            left = max(0, self.budget.evaluations - self.evaluations)
+            parts.append(counted(left, "training run"))
         if self.budget.elapsed_s is not None:
             parts.append(describe_seconds(max(0.0, self.budget.elapsed_s - self.elapsed_s)))
         return ", ".join(parts) or "no limit"

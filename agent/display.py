@@ -16,10 +16,12 @@ from rich.table import Table
 from rich.text import Text
 
 from agent.budget import describe_seconds
+from agent.lineage import Lineage
 from agent.sequential import Effect
 from agent.session import Session
 from agent.stage import Decided
 from agent.tally import Note
+from agent.words import counted
 
 __all__ = [
     "TrainingView",
@@ -42,7 +44,11 @@ STYLES = {Decided.PASS: "cyan", Decided.REJECT: "dim", Decided.PROMOTE: "bold gr
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingView:
-    """One training run under way."""
+    """One training run under way.
+
+    `program` is the id of a candidate, or says that what is trained is what candidates are
+    compared with.
+    """
 
     program: str
     stage: str
@@ -97,7 +103,7 @@ def view_of(session: Session) -> View:
         effect=lineage.champion_effect if lineage.has_champion else None,
         training=tuple(
             TrainingView(
-                program=running.training.program.id[:12],
+                program=_whose(lineage, running.training.program.id),
                 stage=running.training.stage,
                 seed=running.training.seed,
                 step=running.step,
@@ -108,6 +114,15 @@ def view_of(session: Session) -> View:
         ),
         notes=tuple(lineage.tally.notes),
     )
+
+
+def _whose(lineage: Lineage, program_id: str) -> str:
+    """Name a program being trained: by its part in the comparison, a candidate by its id."""
+    if lineage.has_champion and program_id == lineage.champion_id:
+        return "champion"
+    if program_id == lineage.seed_program.id:
+        return "seed program"
+    return "old champion" if lineage.has_reigned(program_id) else program_id[:12]
 
 
 def describe_champion(champion: str | None, effect: Effect | None) -> str:
@@ -123,23 +138,20 @@ def describe_effect(effect: Effect) -> str:
     """Write an effect with its interval and the number of seeds it rests on."""
     return (
         f"{effect.mean:+.4f} bpb [{effect.low:+.4f}, {effect.high:+.4f}] "
-        f"on {effect.pairs} fresh seeds"
+        f"on {counted(effect.pairs, 'fresh seed')}"
     )
 
 
 def log_progress(view: View) -> None:
     """Write the facts of a view as log lines."""
     logger.info(
-        "budget left: %s; %d proposed, %d programs, %d training runs, %d promoted",
+        "budget left: %s; %s",
         view.budget_left,
-        view.proposals,
-        view.programs,
-        view.evaluations,
-        view.promotions,
+        _counts(view),
     )
     logger.info("best: %s", describe_champion(view.champion, view.effect))
     if view.failures:
-        logger.info("failures: %s", ", ".join(f"{name} {n}" for name, n in view.failures))
+        logger.info("not kept: %s", ", ".join(f"{name} {n}" for name, n in view.failures))
     for run in view.training:
         logger.info("training: %s", _training_line(run))
 
@@ -167,12 +179,8 @@ def _head(view: View) -> Table:
     bar = ProgressBar(total=1.0, completed=view.fraction_left, width=BAR_WIDTH)
     budget.add_row(bar, f"{view.budget_left} left, {describe_seconds(view.elapsed_s)} spent")
     table.add_row("budget", budget)
-    table.add_row(
-        "tried",
-        f"{view.proposals} proposed, {view.programs} new programs, "
-        f"{view.evaluations} training runs, {view.promotions} promoted",
-    )
-    table.add_row("failed", _failures(view))
+    table.add_row("tried", _counts(view))
+    table.add_row("not kept", _failures(view))
     style = "green" if view.effect is not None and view.effect.high < 0.0 else ""
     if view.effect is None:
         table.add_row("best", describe_champion(view.champion, None))
@@ -182,15 +190,23 @@ def _head(view: View) -> Table:
     return table
 
 
+def _counts(view: View) -> str:
+    programs, runs = (
+        counted(view.programs, "new program"),
+        counted(view.evaluations, "training run"),
+    )
+    return f"{view.proposals} proposed, {programs}, {runs}, {view.promotions} promoted"
+
+
 def _failures(view: View) -> Text:
     if not view.failures:
-        return Text("none so far", style="dim")
+        return Text("nothing so far", style="dim")
     more = len(view.failures) - SHOWN_FAILURES
     text = Text(", ").join(
         Text.assemble(name, " ", (str(count), "bold"))
         for name, count in view.failures[:SHOWN_FAILURES]
     )
-    return text.append(f", {more} more kinds") if more > 0 else text
+    return text.append(f", {counted(more, 'more kind')}") if more > 0 else text
 
 
 def _training(view: View) -> RenderableType:

@@ -21,8 +21,9 @@ from agent.effects import effect_of
 from agent.output import OutputLostError, PipeConsole, printing, say
 from agent.run_folder import RunFolderError, find_run
 from agent.stage import Decided, Stage
-from agent.summary import Findings, findings, print_best, print_diff
+from agent.summary import Findings, describe_counts, findings, print_best, print_diff
 from agent.tally import ACCEPTED
+from agent.words import counted
 from db.records import Evaluation, Program, Proposal, Verdict
 from db.store import Store, StoreError
 from sandbox.patches import from_json
@@ -89,13 +90,9 @@ def _overview(console: Console, store: Store, ids: Sequence[str]) -> None:
     table.add_row("sandbox", f"level S{facts.get('sandbox_level')}")
     table.add_row("seed", str(run.seed))
     table.add_row("time spent", describe_seconds(store.elapsed_s()))
-    table.add_row(
-        "tried",
-        f"{found.proposals} proposals, {found.programs} programs, "
-        f"{found.evaluations} training runs",
-    )
-    failed = ", ".join(f"{name} {n}" for name, n in found.failures.most_common())
-    table.add_row("not kept", Text(failed or "nothing"))
+    table.add_row("tried", describe_counts(found))
+    not_kept = ", ".join(f"{name} {n}" for name, n in found.failures.most_common())
+    table.add_row("not kept", Text(not_kept or "nothing"))
     console.print(table)
     print_best(console, found)
     console.print(_ranking(store))
@@ -137,8 +134,8 @@ def _show(console: Console, store: Store, ids: Sequence[str]) -> None:
     table.add_row("parents", ", ".join(parent[:12] for parent in proposal.parents) or "none")
     console.print(table)
     if proposal.parents:
-        blocks = len(from_json(proposal.patch).blocks)
-        console.print(f"\n[bold]Patch[/] ({blocks} blocks)")
+        blocks = counted(len(from_json(proposal.patch).blocks), "block")
+        console.print(f"\n[bold]Patch[/] ({blocks})")
         print_diff(console, store.program(proposal.parents[0]).source, program.source)
     console.print(_verdict_table(store.verdicts(program.id)))
     console.print(_evaluation_table(store.evaluations(program.id)))
@@ -152,7 +149,8 @@ def _diff(console: Console, store: Store, ids: Sequence[str]) -> None:
 
 def _expect(ids: Sequence[str], wanted: int, view: str) -> None:
     if len(ids) != wanted:
-        raise _UsageError(f"{view} takes {wanted} programs, {len(ids)} were given")
+        given = f"{len(ids)} was given" if len(ids) == 1 else f"{len(ids)} were given"
+        raise _UsageError(f"{view} takes {counted(wanted, 'program')}, {given}")
 
 
 def _program(store: Store, name: str) -> Program:
@@ -189,15 +187,27 @@ def _label(proposal: Proposal, verdict: Verdict | None) -> Text:
 
 
 def _ranking(store: Store) -> Table:
-    """List the programs with the largest measured gains, each against the champion of its time."""
+    """List the programs with the largest measured gains, each against the champion of its time.
+
+    A gain that the quarantine or the gates refused is none.
+    """
+    verdicts = store.verdicts()
+    refused = {
+        verdict.program_id
+        for verdict in verdicts
+        if verdict.decision == Decided.REJECT and verdict.stage in {Stage.QUARANTINE, Stage.GATES}
+    }
     raced = [
         verdict
-        for verdict in store.verdicts()
-        if verdict.effect_bpb is not None and verdict.stage in {Stage.RACE, Stage.REPLICATE}
+        for verdict in verdicts
+        if verdict.effect_bpb is not None
+        and verdict.stage in {Stage.RACE, Stage.REPLICATE}
+        and verdict.program_id not in refused
     ]
     table = _table("\nRaced programs, largest difference to their champion first")
-    for column in ("number", "program", "stage", "decision", "bpb"):
+    for column in ("number", "program", "stage", "decision"):
         table.add_column(column, no_wrap=True)
+    table.add_column("bpb", overflow="fold")  # wrapped where it does not fit, never cut
     for verdict in sorted(raced, key=lambda v: v.effect_bpb or 0.0)[:BEST_ROWS]:
         table.add_row(
             str(verdict.ordinal),
@@ -212,18 +222,14 @@ def _ranking(store: Store) -> Table:
 
 def _verdict_table(verdicts: Sequence[Verdict]) -> Table:
     table = _table("\nVerdicts")
-    for column in ("stage", "decision", "against"):
+    for column in ("stage", "decision"):
         table.add_column(column, no_wrap=True)
-    table.add_column("bpb")
-    table.add_column("reason")
+    table.add_column("finding", overflow="fold")
     for verdict in verdicts:
-        table.add_row(
-            verdict.stage,
-            verdict.decision,
-            (verdict.reference_id or "")[:12],
-            _difference(verdict),
-            Text(verdict.reason),
-        )
+        finding = Text(verdict.reason)
+        if verdict.effect_bpb is not None:
+            finding.append(f"\n{_difference(verdict)}, against {(verdict.reference_id or '')[:12]}")
+        table.add_row(verdict.stage, verdict.decision, finding)
     return table
 
 
@@ -233,8 +239,8 @@ def _evaluation_table(evaluations: Sequence[Evaluation]) -> Table:
         table.add_column(column)
     for run in evaluations:
         table.add_row(
-            run.stage,
-            str(run.steps),
+            run.stage + ("" if run.gradients == "true" else f", {run.gradients} gradients"),
+            str(run.steps) + ("" if run.horizon == run.steps else f" of {run.horizon}"),
             str(run.seed),
             run.status + (" (unsafe)" if run.unsafe else ""),
             "" if run.bpb is None else f"{run.bpb:.4f}",
@@ -246,7 +252,14 @@ def _evaluation_table(evaluations: Sequence[Evaluation]) -> Table:
 
 
 def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    return Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),  # 80 columns hold a replication with its interval
+        pad_edge=False,
+    )
 
 
 def _difference(verdict: Verdict) -> str:

@@ -38,6 +38,7 @@ from agent.session import (
 from agent.settings import Settings, SettingsError, load_settings, resume_settings, to_toml
 from agent.signals import Stopper, stoppable
 from agent.summary import Sitting, print_summary
+from agent.words import counted
 from db.store import RecordError, Store, StoreError
 from sandbox.baseline import BaselineError, seed_program
 from sandbox.executor import LocalPool, PoolError, WorkerRefused
@@ -230,7 +231,7 @@ async def _sit(opened: _Opened, stopper: Stopper) -> int:
     try:
         source = seed_program(settings.profile)
         with printing("nothing was started"):
-            console.print(f"Starting {settings.workers} workers for {folder} …")
+            console.print(f"Starting {counted(settings.workers, 'worker')} for {folder} …")
         async with LocalPool(settings.worker_spec(), settings.workers) as pool:
             if store is None:
                 store = create_run(folder, settings, pool.ready, _now)

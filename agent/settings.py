@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from sandbox.jobs import WorkerSpec
+from sandbox.levels import parse_level
 
 __all__ = ["SCOPES", "Settings", "SettingsError", "load_settings", "resume_settings", "to_toml"]
 
@@ -55,7 +56,7 @@ class Settings(BaseModel):
     data: Path | None = None
     runs_dir: Path = Path("runs")
     device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
-    required_sandbox: Literal["S0", "S1", "S2", "S3", "S4"] = "S2"
+    required_sandbox: str = "S2"
     unsafe_sandbox: bool = False
     compile: bool = False
 
@@ -67,6 +68,11 @@ class Settings(BaseModel):
         if not value:
             raise ValueError("name at least one scope")
         return value
+
+    @field_validator("required_sandbox", mode="before")
+    @classmethod
+    def _name_level(cls, value: object) -> str:
+        return f"S{parse_level(str(value))}"
 
     @property
     def scopes(self) -> frozenset[str]:
@@ -80,7 +86,7 @@ class Settings(BaseModel):
             data_path=None if self.data is None else str(self.data),
             device=self.device,
             compile=self.compile,
-            required_level=int(self.required_sandbox[1:]),
+            required_level=parse_level(self.required_sandbox),
             unsafe=self.unsafe_sandbox,
         )
 

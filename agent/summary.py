@@ -16,6 +16,7 @@ from agent.effects import effect_of
 from agent.sequential import Effect
 from agent.stage import Decided, Stage
 from agent.tally import Tally
+from agent.words import counted
 from db.history import REPOSITORY
 from db.records import Program, Proposal, Verdict
 from db.store import DATABASE, Store
@@ -24,6 +25,7 @@ from sandbox.patches import unified_diff
 __all__ = [
     "Findings",
     "Sitting",
+    "describe_counts",
     "findings",
     "print_best",
     "print_diff",
@@ -100,10 +102,7 @@ def print_summary(console: Console, store: Store, folder: Path, sitting: Sitting
     """Print how a session ended, what the run found so far and what to type next."""
     found = findings(store)
     console.print(f"\n[bold]Run {store.run().id}[/]: {escape(sitting.ending)}.")
-    console.print(
-        f"{found.proposals} proposals, {found.programs} new programs, "
-        f"{found.evaluations} training runs."
-    )
+    console.print(f"{describe_counts(found)}.")
     if found.failures:
         kinds = ", ".join(f"{kind} {n}" for kind, n in found.failures.most_common())
         console.print(Text(f"Not kept: {kinds}"))
@@ -114,6 +113,16 @@ def print_summary(console: Console, store: Store, folder: Path, sitting: Sitting
     console.print("\n[bold]What to type next[/]")
     for command in _next_commands(folder, found, sitting):
         console.print(f"  {command}", soft_wrap=True, markup=False)
+
+
+def describe_counts(found: Findings) -> str:
+    """Say how much was tried."""
+    counts = (
+        counted(found.proposals, "proposal"),
+        counted(found.programs, "new program"),
+        counted(found.evaluations, "training run"),
+    )
+    return ", ".join(counts)
 
 
 def print_best(console: Console, found: Findings) -> None:
@@ -131,7 +140,8 @@ def print_best(console: Console, found: Findings) -> None:
     effect = found.effect
     console.print(
         f"\n[bold]Effect {effect.mean:+.4f} bits per byte[/], 95 % interval "
-        f"{effect.low:+.4f} to {effect.high:+.4f}, paired over {effect.pairs} fresh seeds at "
+        f"{effect.low:+.4f} to {effect.high:+.4f}, paired over "
+        f"{counted(effect.pairs, 'fresh seed')} at "
         f"{found.steps} steps (negative is better)."
     )
     if effect.high >= 0.0:
@@ -181,7 +191,7 @@ def _closest(verdict: Verdict) -> str:
         interval = f" [{verdict.interval_low:+.4f}, {verdict.interval_high:+.4f}]"
     return (
         f"program {verdict.program_id[:12]}, {verdict.effect_bpb:+.4f} bpb{interval} over "
-        f"{verdict.pairs} pairs in its {verdict.stage}: {verdict.reason}"
+        f"{counted(verdict.pairs, 'pair')} in its {verdict.stage}: {verdict.reason}"
     )
 
 

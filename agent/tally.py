@@ -84,7 +84,7 @@ class Tally:
             ordinal=verdict.ordinal,
             stage=verdict.stage,
             decision=verdict.decision,
-            text=f"{description}: {verdict.reason}",
+            text=_named(description, verdict.reason),
             effect_bpb=verdict.effect_bpb,
         )
         self.notes.append(note)
@@ -93,3 +93,8 @@ class Tally:
         # Every reason begins with its category and a colon.
         self.failures[f"{stage}: {reason.partition(':')[0]}"] += 1
         self.feedback.append(f"{description}: {reason}")
+
+
+def _named(description: str, reason: str) -> str:
+    """Put what was tried before what came of it, once."""
+    return reason if reason.startswith(f"{description}:") else f"{description}: {reason}"

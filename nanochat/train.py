@@ -277,7 +277,7 @@ def _train_with_progress(run: _Run, console: Console) -> tuple[TrainingResult, f
         TextColumn("training   "),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]:.3f}"),
+        TextColumn("loss {task.fields[loss]:.3f} nats/token"),
         TimeRemainingColumn(),
     )
     # The first pass compiles, or fills caches: keep it out of the measured time.
@@ -298,12 +298,12 @@ def _train_with_progress(run: _Run, console: Console) -> tuple[TrainingResult, f
 
 def _print_curve(result: TrainingResult, console: Console) -> None:
     losses = [loss for _, loss in result.curve]
-    console.print(f"loss        {sparkline(losses)}")
+    console.print(f"loss        {sparkline(losses)} nats/token")
     last = len(result.curve) - 1
     shown = sorted({round(i * last / (PRINTED_LOSSES - 1)) for i in range(PRINTED_LOSSES)})
     for index in shown:
         step, loss = result.curve[index]
-        console.print(f"            step {step:>6} {loss:.4f}", highlight=False)
+        console.print(f"            step {step:>6} {loss:.4f} nats/token", highlight=False)
 
 
 if __name__ == "__main__":

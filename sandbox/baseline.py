@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sandbox.knobs import set_knobs
 
-__all__ = ["BaselineError", "seed_program"]
+__all__ = ["BaselineError", "seed_program", "shipped_program"]
 
 
 class BaselineError(RuntimeError):
@@ -25,12 +25,8 @@ def seed_program(profile: str) -> str:
     Raises:
         BaselineError: the optimizer file is missing, or the tuned knobs do not fit it.
     """
-    package = _package_folder()
-    try:
-        source = (package / "optim.py").read_text(encoding="utf-8")
-    except OSError as error:
-        raise BaselineError(f"cannot read the optimizer file: {error}") from error
-    tuned = package / "tuned" / f"{profile}.json"
+    source = shipped_program()
+    tuned = _package_folder() / "tuned" / f"{profile}.json"
     if not tuned.is_file():
         return source
     try:
@@ -38,6 +34,18 @@ def seed_program(profile: str) -> str:
         return set_knobs(source, knobs)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise BaselineError(f"cannot use the tuned knobs in {tuned.name}: {error}") from error
+
+
+def shipped_program() -> str:
+    """Return the optimizer source as shipped, with the knobs of its own tables.
+
+    Raises:
+        BaselineError: the optimizer file is missing.
+    """
+    try:
+        return (_package_folder() / "optim.py").read_text(encoding="utf-8")
+    except OSError as error:
+        raise BaselineError(f"cannot read the optimizer file: {error}") from error
 
 
 def _package_folder() -> Path:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sandbox.jail_process import SandboxFailure, Zygote
-from sandbox.levels import HIGHEST_LEVEL
+from sandbox.levels import HIGHEST_LEVEL, parse_level
 from sandbox.probe import ProbeReport, probe
 from sandbox.seccomp import is_tested
 
@@ -26,18 +26,20 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 @app.command()
 def main(
     required: Annotated[
-        int,
-        typer.Option(
-            "--required-sandbox", min=0, max=HIGHEST_LEVEL, help="level below which to exit with 1"
-        ),
-    ] = 2,
+        str, typer.Option("--required-sandbox", help="level below which to exit with 1, S0 to S4")
+    ] = "S2",
 ) -> None:
     """Show what a jail prevents on this machine, by trying it.
 
     Every act is attempted inside a jail, where it must fail, and outside, where it must succeed.
     Exit code 1 below the required level.
     """
-    raise typer.Exit(check(required))
+    try:
+        level = parse_level(required)
+    except ValueError as error:
+        print(f"--required-sandbox cannot be {required!r}: {error}", file=sys.stderr)  # noqa: T201 - a command
+        raise typer.Exit(2) from error
+    raise typer.Exit(check(level))
 
 
 def check(required: int = 2) -> int:

@@ -12,7 +12,14 @@ from dataclasses import dataclass
 
 from sandbox.confine import ALL_LAYERS, Layer
 
-__all__ = ["CAPABILITIES", "HIGHEST_LEVEL", "Capability", "level_of", "needed_for"]
+__all__ = [
+    "CAPABILITIES",
+    "HIGHEST_LEVEL",
+    "Capability",
+    "level_of",
+    "needed_for",
+    "parse_level",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +161,18 @@ _LEVELS: dict[int, tuple[frozenset[str], ...]] = {
     4: (_S3 | {"tree_kill"} | _S4, _S3 | {"separate_uid"} | _S4),
 }
 HIGHEST_LEVEL = max(_LEVELS)
+
+
+def parse_level(text: str) -> int:
+    """Read a level as people write it: S2, s2 or 2.
+
+    Raises:
+        ValueError: there is no such level.
+    """
+    number = text.upper().removeprefix("S")
+    if number not in map(str, range(HIGHEST_LEVEL + 1)):
+        raise ValueError(f"the levels are S0 to S{HIGHEST_LEVEL}")
+    return int(number)
 
 
 def level_of(capabilities: Iterable[str]) -> int:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -74,7 +75,7 @@ def test_the_display_shows_budget_counts_champion_training_and_decisions() -> No
     for fact in (
         "240 training runs, 12 min 30 s left",
         "41 proposed, 37 new programs, 160 training runs, 2 promoted",
-        "race: not better 20",
+        "not kept  race: not better 20",
         "59b7086a7bd4",
         "-0.0123 bpb [-0.0201, -0.0045] on 4 fresh seeds",
         "000000000003",
@@ -83,6 +84,16 @@ def test_the_display_shows_budget_counts_champion_training_and_decisions() -> No
         "[odd] words",
     ):
         assert fact in text
+
+
+def test_a_single_count_is_singular() -> None:
+    single = replace(FULL, programs=1, evaluations=1, effect=replace(EFFECT, pairs=1))
+
+    text = "\n".join(drawn(single, 200))
+
+    assert "1 new program, 1 training run, 2 promoted" in text
+    assert "on 1 fresh seed" in text
+    assert "1 fresh seeds" not in text
 
 
 def test_before_the_first_measurement_no_champion_is_claimed() -> None:
@@ -115,6 +126,13 @@ async def test_the_view_is_that_of_the_running_search(tmp_path: Path) -> None:
         pool.before_job = lambda _: views.append(view_of(session))
         await session.search(1)
 
+    names = [(run.program, run.stage) for view in views for run in view.training]
+    assert names[0] == ("seed program", "smoke"), "there is no champion yet"
+    assert ("champion", "race") in names
+    assert any(stage == "race" and re.fullmatch("[0-9a-f]{12}", name) for name, stage in names)
+    texts = [note.text for view in views for note in view.notes]
+    assert any(text.startswith("seed program: ") for text in texts)
+    assert not any("seed program: seed program" in text for text in texts)
     first, last = views[0], views[-1]
     assert (first.champion, last.champion is not None) == (None, True)
     assert [run.stage for run in first.training] == ["smoke"]

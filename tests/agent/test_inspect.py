@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ from typer.testing import CliRunner
 
 from agent import inspect
 from db.store import Store
-from tests.agent.fakes import FakePool, ScriptedProposer, parts, settings
+from sandbox.jobs import Gradients, Job, Outcome
+from tests.agent.fakes import FakePool, ScriptedProposer, parts, scored, settings
 from tests.agent.lineages import search
 
 
@@ -18,12 +20,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with a promoted program, one still pending, and failures."""
     folder = tmp_path_factory.mktemp("runs") / "run"
     proposer = ScriptedProposer(0.08, 7.0, 0.45, 0.1)
-    asyncio.run(search(folder, settings(budget_evals=32), parts(FakePool(), proposer)))
+    asyncio.run(search(folder, settings(budget_evals=41), parts(FakePool(), proposer)))
     return folder
 
 
-def shown(*words: str) -> str:
-    result = CliRunner().invoke(inspect.app, list(words), env={"COLUMNS": "160"})
+def shown(*words: str, columns: int = 160) -> str:
+    result = CliRunner().invoke(inspect.app, list(words), env={"COLUMNS": str(columns)})
     assert result.exit_code == 0, result.stderr
     return result.stdout
 
@@ -59,6 +61,24 @@ def test_a_program_is_shown_with_patch_verdicts_and_training_runs(run: Path) -> 
         assert part in text
 
 
+def test_one_block_is_not_called_blocks(run: Path) -> None:
+    assert "Patch (1 block)" in shown(str(run), "show", best_id(run)[:8])
+
+
+def test_no_interval_is_cut_or_broken_at_80_columns(run: Path) -> None:
+    with Store.open(run, exclusive=False) as store:
+        verdicts = [v for v in store.verdicts() if v.interval_low is not None]
+    overview = shown(str(run), columns=80)
+    details = shown(str(run), "show", best_id(run), columns=80)
+
+    raced = [v for v in verdicts if v.stage in {"race", "replicate"}]
+    for text, shown_there in ((overview, raced), (details, verdicts)):
+        assert "…" not in text
+        for v in shown_there:
+            if text is overview or v.program_id == best_id(run):
+                assert f"[{v.interval_low:+.4f}, {v.interval_high:+.4f}], n {v.pairs}" in text
+
+
 def test_best_and_seed_can_be_named_instead_of_ids(run: Path) -> None:
     text = shown(str(run), "diff", "seed", "best")
 
@@ -75,10 +95,10 @@ def test_a_run_can_be_looked_at_while_it_is_going(run: Path) -> None:
     ("words", "message"),
     [
         (["bets"], "unknown view 'bets'"),
-        (["show"], "show takes 1 programs, 0 were given"),
+        (["show"], "show takes 1 program, 0 were given"),
         (["show", "xyz"], "not the beginning of a program id"),
         (["show", "0000000000"], "no program id begins with"),
-        (["diff", "seed"], "diff takes 2 programs, 1 were given"),
+        (["diff", "seed"], "diff takes 2 programs, 1 was given"),
     ],
 )
 def test_a_wrong_question_ends_with_exit_code_2(run: Path, words: list[str], message: str) -> None:
@@ -123,3 +143,30 @@ def test_a_number_nobody_has_is_refused(run: Path) -> None:
 
     assert result.exit_code == 2
     assert "#4000" in result.stderr
+
+
+@pytest.fixture(scope="module")
+def cheated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with a program that wins its race and needs no gradients for it."""
+
+    def smuggled(job: Job) -> Outcome:
+        return scored(replace(job, gradients=Gradients.TRUE))
+
+    folder = tmp_path_factory.mktemp("runs") / "cheated"
+    together = parts(FakePool(smuggled), ScriptedProposer(0.08))
+    asyncio.run(search(folder, settings(budget_evals=40), together))
+    return folder
+
+
+def test_what_the_gates_refused_is_counted_as_such_and_ranked_nowhere(cheated: Path) -> None:
+    text = shown(str(cheated))
+
+    assert "gates: ignores gradients 1" in text
+    assert "race" not in text.partition("Raced programs")[2]
+
+
+def test_runs_under_changed_conditions_are_shown_as_such(cheated: Path) -> None:
+    text = shown(str(cheated), "show", "#1")
+
+    for part in ("gates, zero gradients", "8 of 40", "8 of 41", "ignores gradients: "):
+        assert part in text

@@ -15,6 +15,7 @@ from rich.table import Table
 from nanochat.contract import Role
 from tests.bench.controller import controller_cost
 from tests.bench.figures import Figure
+from tests.bench.jail_start import jail_start
 from tests.bench.sandbox_cost import candidate_overhead, step_overhead, worker_memory
 from tests.bench.speed import throughput
 
@@ -22,6 +23,7 @@ __all__ = ["main"]
 
 _BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "candidate": lambda: [candidate_overhead(profile) for profile in ("micro", "cpu")],
+    "start": jail_start,
     "step": lambda: [
         step_overhead(Role.EMBEDDING, "AdamW"),
         step_overhead(Role.MATRIX, "Muon"),

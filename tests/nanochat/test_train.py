@@ -49,7 +49,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
 def test_a_run_prints_its_curve_and_score_and_saves_a_checkpoint(run: tuple[str, Path]) -> None:
     output, out = run
 
-    assert re.search(r"step +39 \d\.\d{4}", output)
+    assert re.search(r"step +39 \d\.\d{4} nats/token\n", output)
     score = re.search(r"validation +(\d\.\d{4}) bits per byte of 8,000 bytes", output)
     assert score is not None
     facts = load_checkpoint(out).facts

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sandbox.levels import CAPABILITIES, HIGHEST_LEVEL, level_of, needed_for
+from sandbox.levels import CAPABILITIES, HIGHEST_LEVEL, level_of, needed_for, parse_level
 from sandbox.probes import PROBES
 
 _ALL = frozenset(capability.name for capability in CAPABILITIES)
@@ -59,3 +59,14 @@ def test_a_level_that_does_not_exist_is_refused(level: int) -> None:
 
 def test_every_act_can_be_tried() -> None:
     assert {act for capability in CAPABILITIES for act in capability.acts} == set(PROBES)
+
+
+@pytest.mark.parametrize(("text", "level"), [("S2", 2), ("s0", 0), ("4", 4)])
+def test_a_level_is_read_as_people_write_it(text: str, level: int) -> None:
+    assert parse_level(text) == level
+
+
+@pytest.mark.parametrize("text", ["S7", "-1", "", "S", "SS2", "02", "two", "²"])
+def test_a_level_nobody_has_heard_of_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="S0 to S4"):
+        parse_level(text)
