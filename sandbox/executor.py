@@ -23,6 +23,7 @@ from typing import IO, Any, Self
 
 from sandbox.cgroups import remove_stale
 from sandbox.jobs import Job, Outcome, Status, WorkerReady, WorkerSpec
+from sandbox.scratch import scratch_folder
 from sandbox.wire import (
     MESSAGE_FAILED,
     MESSAGE_OUTCOME,
@@ -74,10 +75,10 @@ class LocalPool:
     when the configuration cannot work; leaving kills them.
     """
 
-    def __init__(self, spec: WorkerSpec, workers: int, cache_dir: Path | None = None) -> None:
+    def __init__(self, spec: WorkerSpec, workers: int) -> None:
         self._spec = spec
         self._size = workers
-        self._cache_dir = cache_dir
+        self._scratch = contextlib.ExitStack()
         self._idle: asyncio.Queue[_Worker] = asyncio.Queue()
         self._workers: list[_Worker] = []
         self._ready: WorkerReady | None = None
@@ -99,7 +100,11 @@ class LocalPool:
         return tuple(worker.current for worker in self._workers if worker.current is not None)
 
     async def __aenter__(self) -> Self:
-        workers = [_Worker(self._spec, self._cache_dir) for _ in range(self._size)]
+        try:
+            scratch = self._scratch.enter_context(scratch_folder())
+        except OSError as error:
+            raise PoolError(f"there is no place for temporary files: {error}") from error
+        workers = [_Worker(self._spec, scratch) for _ in range(self._size)]
         self._workers = workers
         try:
             # The first one alone: a refusal is then reported once, and it fills shared caches.
@@ -178,14 +183,15 @@ class LocalPool:
     async def _close(self) -> None:
         for worker in self._workers:
             await worker.kill()
+        self._scratch.close()
 
 
 class _Worker:
     """One worker process and the conversation with it."""
 
-    def __init__(self, spec: WorkerSpec, cache_dir: Path | None) -> None:
+    def __init__(self, spec: WorkerSpec, scratch: Path) -> None:
         self._spec = spec
-        self._cache_dir = cache_dir
+        self._scratch = scratch
         self._process: asyncio.subprocess.Process | None = None
         self._stderr: IO[bytes] | None = None
         self.current: Running | None = None
@@ -203,7 +209,7 @@ class _Worker:
             _WorkerLostError: it ended or did not answer.
         """
         try:
-            self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the worker is killed
+            self._stderr = tempfile.TemporaryFile(dir=self._scratch)  # noqa: SIM115 - closed when the worker is killed
         except OSError as error:
             raise _WorkerLostError(f"it has no place for what it prints: {error}") from error
         self._process = await asyncio.create_subprocess_exec(
@@ -215,7 +221,7 @@ class _Worker:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=self._stderr,
-            env=_environment(self._cache_dir),
+            env=_environment(self._scratch),
             limit=_LINE_BYTES,
         )
         message = await self._receive(_START_S)
@@ -297,16 +303,17 @@ async def _remove_control_groups() -> None:
         await asyncio.sleep(_CLEANUP_POLL_S)
 
 
-def _environment(cache_dir: Path | None) -> dict[str, str]:
+def _environment(scratch: Path) -> dict[str, str]:
     """The whole environment of a worker: paths and one thread, no keys."""
-    names = ("PATH", "HOME", "TMPDIR", "LANG", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES")
+    names = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES")
     environment = {name: os.environ[name] for name in names if name in os.environ}
-    environment |= {
+    # Compiled code is worth keeping: it would otherwise go with the other temporary files.
+    compiled = Path(tempfile.gettempdir(), f"nanoevolve-compiled-{os.geteuid()}")
+    return environment | {
+        "TMPDIR": str(scratch),
+        "TORCHINDUCTOR_CACHE_DIR": os.environ.get("TORCHINDUCTOR_CACHE_DIR", str(compiled)),
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
         "OMP_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
     }
-    if cache_dir is not None:
-        environment["TORCHINDUCTOR_CACHE_DIR"] = str(cache_dir)
-    return environment

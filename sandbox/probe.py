@@ -25,11 +25,11 @@ from sandbox.probes import SUCCEEDED, attempt
 
 __all__ = ["ProbeReport", "ProbeRow", "probe"]
 
-_MEMORY_BYTES = 192 << 20
+_MEMORY_BYTES = 64 << 20
 _MANY_PROCESSES = 12
 _PROBE_S = 60.0
 _SURVIVAL_S = 15.0  # to see that nobody is left: over as soon as that is certain
-_CONTROL_S = 0.2  # to see that somebody is
+_CONTROL_S = 0.1  # to see that somebody is
 _ORPHAN = "leave_orphan"
 # These may end the jail that tries them, so they come last.
 _FATAL = ("fork_many", "allocate")

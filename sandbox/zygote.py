@@ -12,6 +12,7 @@ from __future__ import annotations
 # Loaded for the children, so that no jail ever has to open a file: what optimizers may import,
 # and what torch itself would import at the first optimizer step.
 import cmath  # noqa: F401
+import contextlib
 import copy  # noqa: F401
 import gc
 import heapq  # noqa: F401
@@ -71,6 +72,7 @@ class _Forge:
         self._user = _FIRST_JAIL_USER + os.getpid() % _JAIL_USERS
         self._address_space_bytes = _address_space_bytes()
         self._tables = ProcessTables()
+        self._proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._can_leave = False
         self.has_tables = False
 
@@ -85,6 +87,7 @@ class _Forge:
 
         def become_jail() -> None:
             os.close(lifeline_w)
+            self._volunteer()
             if os.read(lifeline_r, 1) != _GO:
                 return
             size = 2 * os.fstat(fds[1]).st_size
@@ -109,6 +112,13 @@ class _Forge:
         os.close(lifeline_r)
         os.write(lifeline_w, _GO)
         return _Jail(pid, os.pidfd_open(pid), lifeline_w)
+
+    def _volunteer(self) -> None:
+        """Be the one to go when memory runs out: never the zygote, in the same control group."""
+        with contextlib.suppress(FileNotFoundError):  # not every container has it
+            score = os.open("self/oom_score_adj", os.O_WRONLY, dir_fd=self._proc)
+            os.write(score, b"1000")
+            os.close(score)
 
     def _enter_and_leave(self) -> None:
         self._tables.enter()
@@ -220,6 +230,15 @@ def _reap_adopted() -> None:
         pass  # there are none
 
 
+def _outlive_jails() -> None:
+    """Ask not to be chosen when memory runs out, which only root may."""
+    with (
+        contextlib.suppress(PermissionError),
+        open("/proc/self/oom_score_adj", "w", encoding="ascii") as score,
+    ):
+        score.write("-1000")
+
+
 def _address_space_bytes() -> int:
     with open("/proc/self/statm", encoding="ascii") as statm:
         return int(statm.read().split()[0]) * resource.getpagesize()
@@ -238,6 +257,7 @@ def main() -> None:
         pass  # its first use imports a module, and every optimizer step uses it
     threads = len(os.listdir("/proc/self/task"))
     adopt_orphans()
+    _outlive_jails()
     forge = _Forge()
     join(options.joins)
     missing: tuple[str, ...] = ("namespaces: not asked for", "own file tree: not asked for")

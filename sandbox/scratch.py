@@ -1,0 +1,47 @@
+"""A temporary folder for workers, which are ended by force and cannot clean up after themselves."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+__all__ = ["scratch_folder"]
+
+_PREFIX = "nanoevolve-"
+
+
+@contextlib.contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Make a folder that is gone when the context ends, or else when somebody makes the next one.
+
+    Raises:
+        OSError: there is no place for it.
+    """
+    _remove_deserted(Path(tempfile.gettempdir()))
+    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
+    try:
+        yield folder
+    finally:
+        # A worker that is just ending may still be removing files of its own.
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_deserted(place: Path) -> None:
+    """Remove this user's folders whose owner was killed."""
+    for folder in place.glob(f"{_PREFIX}*-*"):
+        owner = folder.name.removeprefix(_PREFIX).partition("-")[0]
+        if owner.isdecimal() and not Path("/proc", owner).exists() and _is_ours(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_ours(folder: Path) -> bool:
+    """Tell whether it is a real folder of this user: anybody may put things there."""
+    try:
+        status = folder.lstat()
+    except FileNotFoundError:
+        return False
+    return status.st_uid == os.geteuid() and folder.is_dir() and not folder.is_symlink()
