@@ -1,4 +1,4 @@
-"""Have programs trained, each at most once per split, horizon and seed.
+"""Have programs trained, each at most once per split, steps, horizon, gradients and seed.
 
 Two candidates that need the same run of their incumbent share it, also while it is still under
 way. Every finished run is stored before anyone sees its score.
@@ -16,7 +16,17 @@ from agent.budget import Clock, Meter
 from agent.stage import Stage
 from db.records import Evaluation, Program
 from sandbox.executor import Running as PoolRunning
-from sandbox.jobs import Job, Limits, Outcome, Split, Status, WorkerReady
+from sandbox.jobs import (
+    Evidence,
+    Gradients,
+    Job,
+    Limits,
+    Outcome,
+    Split,
+    Status,
+    WorkerReady,
+)
+from sandbox.wire import decode_evidence, encode_evidence
 
 __all__ = [
     "EvaluationSink",
@@ -27,6 +37,8 @@ __all__ = [
     "SandboxError",
     "Training",
 ]
+
+_Key = tuple[str, int, int, str, int]
 
 # The first runs of the seed program have nothing to be compared with.
 FIRST_LIMITS = Limits(cpu_s=3600.0, wall_s=36_000.0)
@@ -40,7 +52,8 @@ class EvaluatorPool(Protocol):
     """Workers that train programs.
 
     `run` returns exactly one outcome per job, waits for a free worker if there is none, and stops
-    the training when it is cancelled. Equal source, seed, steps and split give equal scores.
+    the training when it is cancelled. Jobs that differ in limits and names only give equal scores,
+    and asking for evidence changes none. A score that was asked for its evidence comes with it.
     """
 
     @property
@@ -69,7 +82,9 @@ class SandboxError(Exception):
 class Training:
     """One training run to be had: the first `steps` steps of a run of `horizon` steps.
 
-    Without a horizon the run is scheduled for its own steps.
+    Without a horizon the run is scheduled for its own steps. With `evidence` it shows more than
+    its score. That is no part of what makes two runs the same: a program's runs on one seed are
+    asked for it all or none.
     """
 
     program: Program
@@ -77,11 +92,18 @@ class Training:
     steps: int
     seed: int
     horizon: int | None = None
+    gradients: Gradients = Gradients.TRUE
+    evidence: bool = False
 
     @property
-    def key(self) -> tuple[str, int, int]:
+    def total_steps(self) -> int:
+        """The number of steps that schedules are laid out for."""
+        return self.horizon or self.steps
+
+    @property
+    def key(self) -> _Key:
         """What makes it the same run as another one; the search validates on one split only."""
-        return self.program.id, self.steps, self.seed
+        return self.program.id, self.steps, self.total_steps, self.gradients, self.seed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +114,7 @@ class Measured:
     reason: str
     bpb: float | None
     fingerprint: str | None
+    evidence: Evidence | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,9 +136,9 @@ class Evaluator:
         self._sink = sink
         self._meter = meter
         self._clock = clock
-        self._known: dict[str, dict[tuple[str, int, int], Measured]] = {}
-        self._in_flight: dict[tuple[str, int, int], asyncio.Future[Measured]] = {}
-        self._running: dict[tuple[str, int, int], tuple[Training, datetime]] = {}
+        self._known: dict[str, dict[_Key, Measured]] = {}
+        self._in_flight: dict[_Key, asyncio.Future[Measured]] = {}
+        self._running: dict[_Key, tuple[Training, datetime]] = {}
         self._baseline_per_step: tuple[float, float] | None = None  # CPU and wall seconds
 
     @property
@@ -153,8 +176,15 @@ class Evaluator:
             reason=evaluation.reason,
             bpb=evaluation.bpb,
             fingerprint=evaluation.fingerprint,
+            evidence=None if evaluation.evidence is None else decode_evidence(evaluation.evidence),
         )
-        key = (evaluation.program_id, evaluation.steps, evaluation.seed)
+        key = (
+            evaluation.program_id,
+            evaluation.steps,
+            evaluation.horizon,
+            evaluation.gradients,
+            evaluation.seed,
+        )
         self._known.setdefault(evaluation.program_id, {})[key] = measured
         if evaluation.stage == Stage.BASELINE and self._baseline_per_step is None:
             cpu_s, wall_s = evaluation.jail_cpu_s, evaluation.wall_s
@@ -197,6 +227,8 @@ class Evaluator:
             steps=training.steps,
             horizon=training.horizon,
             split=Split.SEARCH,
+            gradients=training.gradients,
+            evidence=training.evidence,
             limits=self._limits(training.steps),
             source_name=_source_name(training),
         )
@@ -231,6 +263,8 @@ def _evaluation(training: Training, outcome: Outcome, now: datetime) -> Evaluati
         stage=training.stage,
         split=Split.SEARCH,
         steps=training.steps,
+        horizon=training.total_steps,
+        gradients=training.gradients,
         seed=training.seed,
         status=outcome.status,
         reason=outcome.reason,
@@ -246,4 +280,5 @@ def _evaluation(training: Training, outcome: Outcome, now: datetime) -> Evaluati
         sandbox_level=outcome.sandbox_level,
         unsafe=outcome.unsafe,
         finished_at=now,
+        evidence=None if outcome.evidence is None else encode_evidence(outcome.evidence),
     )

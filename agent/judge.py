@@ -8,6 +8,8 @@ from agent.lineage import Candidate, Lineage
 from agent.stage import Decided, Stage
 from agent.stages.baseline import crown_seed_program
 from agent.stages.bench import Bench
+from agent.stages.gating import pass_gates
+from agent.stages.quarantine import quarantine, suspicion
 from agent.stages.race import race
 from agent.stages.replicate import replicate
 from agent.stages.screen import screen
@@ -48,11 +50,13 @@ class Judge:
         Raises:
             BudgetSpentError: a training run could not be paid for; the candidate stays pending.
         """
-        if not await self._is_fit(candidate):
+        if not await self._is_fit(candidate) or not await self._is_plausible(candidate):
             return
         while True:
             champion_id = self._lineage.champion_id
             if not await self._beats(candidate, champion_id):
+                return
+            if not await self._is_plausible(candidate) or not await self._is_sound(candidate):
                 return
             async with self._promotion:
                 # Whoever was promoted since the race began has to be beaten as well.
@@ -71,6 +75,25 @@ class Judge:
             return True
         champion = self._lineage.program(self._lineage.champion_id)
         return self._add(await screen(self._bench, program, champion, self._lineage.behaviours))
+
+    async def _is_plausible(self, candidate: Candidate) -> bool:
+        """Put a candidate with too good a score into quarantine; True if it comes out of it."""
+        suspect = suspicion(candidate.verdicts)
+        if suspect is None or suspect.reference_id is None:
+            return True
+        if not candidate.has_passed(Stage.QUARANTINE):
+            reference = self._lineage.program(suspect.reference_id)
+            if not self._add(await quarantine(self._bench, candidate.program, reference, suspect)):
+                return False
+        return await self._is_sound(candidate)
+
+    async def _is_sound(self, candidate: Candidate) -> bool:
+        """Take the candidate through the gates, once; True if it passes all of them."""
+        if candidate.has_passed(Stage.GATES):
+            return True
+        champion = self._lineage.program(self._lineage.champion_id)
+        parent = self._lineage.program(candidate.proposal.parents[0])
+        return self._add(await pass_gates(self._bench, candidate.program, champion, parent))
 
     async def _beats(self, candidate: Candidate, champion_id: str) -> bool:
         """Race against a champion; True if the candidate wins."""

@@ -10,7 +10,16 @@ import itertools
 import random
 from collections.abc import Iterator
 
-__all__ = ["candidate_rng", "race_seeds", "screen_seed", "smoke_seed"]
+__all__ = [
+    "candidate_rng",
+    "gate_seed",
+    "pair_seeds",
+    "quarantine_seeds",
+    "race_seeds",
+    "screen_seed",
+    "secret_steps",
+    "smoke_seed",
+]
 
 SEED_BITS = 31  # fits every generator's seed and a signed column
 
@@ -32,6 +41,29 @@ def race_seeds(run_seed: int, program_id: str) -> Iterator[int]:
     champion it is then raced on the same list, so those runs are used again.
     """
     return (_derive(run_seed, "race", program_id, str(k)) for k in itertools.count())
+
+
+def pair_seeds(seed: int, purpose: str) -> Iterator[int]:
+    """Yield the seeds of a comparison outside of a run, other ones for every purpose."""
+    return (_derive(seed, "pairs", purpose, str(k)) for k in itertools.count())
+
+
+def quarantine_seeds(run_seed: int, program_id: str) -> Iterator[int]:
+    """Yield the fresh seeds on which a score too good to be true is taken again."""
+    return (_derive(run_seed, "quarantine", program_id, str(k)) for k in itertools.count())
+
+
+def gate_seed(run_seed: int, program_id: str) -> int:
+    """Return the seed on which a program goes through the gates, used for nothing else."""
+    return _derive(run_seed, "gates", program_id)
+
+
+def secret_steps(
+    run_seed: int, program_id: str, purpose: str, *, steps: int, share: tuple[float, float]
+) -> int:
+    """Return a number of steps between two shares of `steps`, unknown until there is a program."""
+    low, high = (round(bound * steps) for bound in share)
+    return low + _derive(run_seed, "steps", purpose, program_id) % (high - low + 1)
 
 
 def candidate_rng(run_seed: int, ordinal: int) -> random.Random:

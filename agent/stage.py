@@ -10,13 +10,16 @@ __all__ = ["Decided", "Stage"]
 class Stage(StrEnum):
     """One test of a program, in the order they are taken.
 
+    `quarantine` is for programs whose screen or race was too good to be true, and for no others.
     `baseline` is every comparison with the seed program: of the seed program itself, which needs
     none, and of a new champion.
     """
 
     SMOKE = "smoke"
     SCREEN = "screen"
+    QUARANTINE = "quarantine"
     RACE = "race"
+    GATES = "gates"
     REPLICATE = "replicate"
     BASELINE = "baseline"
 

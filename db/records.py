@@ -70,14 +70,18 @@ class Proposal:
 class Evaluation:
     """One training run of a program.
 
-    Unique per program, split, steps and seed; `stage` is the stage that asked first. `bpb` is
-    None unless `status` is `ok`.
+    Unique per program, split, steps, horizon, gradients and seed; `stage` is the stage that asked
+    first. Schedules were laid out for `horizon` steps. `gradients` is `true` unless the program
+    was given altered ones, which makes the score one of the test and not of the program. `bpb`
+    is None unless `status` is `ok`. `evidence` is what the run showed besides, if asked.
     """
 
     program_id: str
     stage: str
     split: str
     steps: int
+    horizon: int
+    gradients: str
     seed: int
     status: str
     reason: str
@@ -93,6 +97,7 @@ class Evaluation:
     sandbox_level: int
     unsafe: bool
     finished_at: datetime
+    evidence: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

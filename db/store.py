@@ -203,7 +203,8 @@ class Store:
         The session, if one was begun, is seen at the time the evaluation finished.
 
         Raises:
-            RecordError: the program is unknown, or was evaluated on this split, steps and seed.
+            RecordError: the program is unknown, or has an evaluation that differs in nothing that
+                makes it unique.
         """
         look = {
             "at": evaluation.finished_at,

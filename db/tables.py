@@ -138,7 +138,7 @@ class EvaluationRow(Table):
 
     __tablename__ = "evaluations"
     __table_args__ = (
-        UniqueConstraint("program_id", "split", "steps", "seed"),
+        UniqueConstraint("program_id", "split", "steps", "horizon", "gradients", "seed"),
         CheckConstraint("(bpb IS NOT NULL) = (status = 'ok')", name="only_ok_has_bpb"),
     )
 
@@ -147,6 +147,8 @@ class EvaluationRow(Table):
     stage: Mapped[Name]
     split: Mapped[Name]
     steps: Mapped[int]
+    horizon: Mapped[int]
+    gradients: Mapped[Name]
     seed: Mapped[Big]
     status: Mapped[Name]
     reason: Mapped[str]
@@ -162,6 +164,7 @@ class EvaluationRow(Table):
     sandbox_level: Mapped[int]
     unsafe: Mapped[bool]
     finished_at: Mapped[datetime]
+    evidence: Mapped[Mapping[str, Any] | None]
 
 
 class VerdictRow(Table):

@@ -36,10 +36,21 @@ from nanochat.loop import (
 from nanochat.model import GPT
 from nanochat.profiles import Profile, ProfileError, load_profile
 from nanochat.validation import validate
+from sandbox.altered import AlteredGradients, altered_jail_seed
 from sandbox.jail_process import ExitReport, JailFailure, SandboxFailure, Zygote, memory_file
 from sandbox.jailed import JailedOptimizer, ParameterLayout, jail_order
-from sandbox.jobs import Job, Outcome, Split, Status, WorkerReady, WorkerSpec
+from sandbox.jobs import (
+    Evidence,
+    Gradients,
+    Job,
+    Outcome,
+    Split,
+    Status,
+    WorkerReady,
+    WorkerSpec,
+)
 from sandbox.mirror import MirroredService
+from sandbox.movement import sketch
 
 __all__ = ["Evaluator", "UnusableConfigurationError", "WarmModel"]
 
@@ -82,6 +93,7 @@ class WarmModel:
         self.grads = self.shared_grads if on_cpu else self.shared_grads.to(self.device)
         flatten_parameters(self.model, self.params[:flat], self.grads[:flat])
         self._initial: OrderedDict[int, torch.Tensor] = OrderedDict()
+        self._untrained: dict[tuple[int, Split], float] = {}
         make = compile_model if spec.compile else eager_model
         self.forward_backward = make(self.model)
         if spec.compile:
@@ -106,6 +118,11 @@ class WarmModel:
         self.shared_params.copy_(self.params)
         self.grads.zero_()
         self.shared_grads.zero_()
+
+    @property
+    def gradients(self) -> list[torch.Tensor]:
+        """Every parameter's gradient, where the model computes."""
+        return [info.tensor.grad for info in self.infos if info.tensor.grad is not None]
 
     def batches(self, seed: int) -> BatchSource:
         """Return the training batches of `seed`."""
@@ -134,6 +151,20 @@ class WarmModel:
         for info in self.infos:
             digest.update(info.tensor.detach().cpu().numpy().tobytes())
         return digest.hexdigest()
+
+    def untrained_bpb(self, seed: int, split: Split) -> float:
+        """Score the present weights as the initial ones of `seed`; known from then on."""
+        if (seed, split) not in self._untrained:
+            self._untrained[seed, split] = self.validate(split)
+        return self._untrained[seed, split]
+
+    def movement(self, seed: int) -> tuple[tuple[str, tuple[float, ...]], ...]:
+        """Sketch how each parameter moved from the initial weights of `seed`, the last used."""
+        moved = self.params.detach() - self._initial[seed]
+        return tuple(
+            (info.name, sketch(moved[start : start + info.tensor.numel()], seed))
+            for info, start in zip(self.infos, self.offsets, strict=True)
+        )
 
     def param_fields(self) -> list[dict[str, object]]:
         """Describe the parameters to a jail."""
@@ -168,6 +199,7 @@ class _Progress:
     curve: list[tuple[int, float]]
     started_s: float
     train_cpu_started_s: float
+    evidence: Evidence | None = None
 
 
 class Evaluator:
@@ -235,6 +267,9 @@ class Evaluator:
     def _start(self, job: Job, heartbeat: Callable[[], None]) -> JailedOptimizer:
         warm = self.warm
         warm.initialise(job.seed)
+        if job.evidence:
+            warm.untrained_bpb(job.seed, job.split)  # now, while no jail can touch the weights
+        is_true = job.gradients is Gradients.TRUE
         order = jail_order(
             source=job.source,
             source_name=job.source_name,
@@ -245,7 +280,7 @@ class Evaluator:
                 "model_width": warm.profile.width,
             },
             limits=job.limits,
-            seed=job.seed,
+            seed=job.seed if is_true else altered_jail_seed(job.seed),
         )
         jail = self._zygote.fork(order, warm.params_fd, warm.grads_fd)
         return JailedOptimizer(jail, job.limits, heartbeat)
@@ -261,6 +296,8 @@ class Evaluator:
 
         jailed.build()
         service = warm.service(jailed)
+        if job.gradients is not Gradients.TRUE:
+            service = AlteredGradients(service, warm.gradients, kind=job.gradients, seed=job.seed)
         train(
             warm.model,
             warm.batches(job.seed),
@@ -271,6 +308,11 @@ class Evaluator:
             forward_backward=warm.forward_backward,
         )
         service.enter_eval()
+        if job.evidence:
+            so_far.evidence = Evidence(
+                untrained_bpb=warm.untrained_bpb(job.seed, job.split),
+                movement=warm.movement(job.seed),
+            )
         return warm.validate(job.split)
 
     def _finish(
@@ -325,6 +367,7 @@ class Evaluator:
             output_tail=output_tail,
             sandbox_level=self._level,
             unsafe=self._spec.unsafe,
+            evidence=so_far.evidence if status is Status.OK else None,
         )
 
 

@@ -9,7 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-__all__ = ["Job", "Limits", "Outcome", "Split", "Status", "WorkerReady", "WorkerSpec"]
+__all__ = [
+    "Evidence",
+    "Gradients",
+    "Job",
+    "Limits",
+    "Outcome",
+    "Split",
+    "Status",
+    "WorkerReady",
+    "WorkerSpec",
+]
 
 
 class Status(StrEnum):
@@ -39,6 +49,18 @@ class Split(StrEnum):
     SEARCH = "search"
     SEALED = "sealed"
     OUT_OF_DISTRIBUTION = "ood"
+
+
+class Gradients(StrEnum):
+    """What a candidate is given for gradients. Only a run with the true ones is a score.
+
+    Permuted ones have the norms, values and spectra of the true ones, and say nothing of where
+    the loss falls.
+    """
+
+    TRUE = "true"
+    ZERO = "zero"
+    PERMUTED = "permuted"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,8 +121,8 @@ class Job:
 
     Initial weights and data order follow from `seed` alone, so two jobs with equal seed and
     steps are a pair. Schedules are laid out for `horizon` steps, of which the first `steps` are
-    trained; without a horizon they are the same. `source_name` is what the candidate's file is
-    called in tracebacks.
+    trained; without a horizon they are the same. `evidence` asks for the outcome's evidence.
+    `source_name` is what the candidate's file is called in tracebacks.
     """
 
     source: str
@@ -108,6 +130,8 @@ class Job:
     steps: int
     horizon: int | None = None
     split: Split = Split.SEARCH
+    gradients: Gradients = Gradients.TRUE
+    evidence: bool = False
     limits: Limits = field(default_factory=Limits)
     source_name: str = "optim.py"
 
@@ -115,6 +139,19 @@ class Job:
     def total_steps(self) -> int:
         """The number of steps that schedules are laid out for."""
         return self.horizon or self.steps
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What a finished run shows besides its score, for comparison with others on its seed.
+
+    `untrained_bpb` scores the initial weights. `movement` names every parameter with a sketch of
+    how it moved from there to the weights that were validated: some numbers whose Euclidean
+    distance between two runs is about that between the weights themselves.
+    """
+
+    untrained_bpb: float
+    movement: tuple[tuple[str, tuple[float, ...]], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +163,8 @@ class Outcome:
     `curve` holds (step, training loss in nats) pairs. `fingerprint` is a digest of the final
     parameters: equal fingerprints at equal seed and steps mean equal behaviour. `jail_cpu_s` is
     the CPU time of the candidate's process, `train_cpu_s` the worker's own. `output_tail` is
-    what the candidate printed, capped and stripped of control characters.
+    what the candidate printed, capped and stripped of control characters. `evidence` is there
+    if the job asked for it and the run came to its end.
     """
 
     status: Status
@@ -142,6 +180,7 @@ class Outcome:
     output_tail: str = ""
     sandbox_level: int = 0
     unsafe: bool = False
+    evidence: Evidence | None = None
 
     def __post_init__(self) -> None:
         if (self.bpb is not None) != (self.status is Status.OK):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from typing import Any
 
-from sandbox.jobs import Job, Limits, Outcome, Split, Status, WorkerReady
+from sandbox.jobs import Evidence, Gradients, Job, Limits, Outcome, Split, Status, WorkerReady
 
 __all__ = [
     "MESSAGE_FAILED",
@@ -14,9 +15,11 @@ __all__ = [
     "MESSAGE_PROGRESS",
     "MESSAGE_READY",
     "MESSAGE_REFUSED",
+    "decode_evidence",
     "decode_job",
     "decode_outcome",
     "decode_ready",
+    "encode_evidence",
     "encode_job",
     "encode_message",
 ]
@@ -43,6 +46,7 @@ def decode_job(line: bytes) -> Job:
     fields = json.loads(line)
     fields["limits"] = Limits(**fields["limits"])
     fields["split"] = Split(fields["split"])
+    fields["gradients"] = Gradients(fields["gradients"])
     return Job(**fields)
 
 
@@ -50,9 +54,24 @@ def decode_outcome(fields: dict[str, Any]) -> Outcome:
     """Read an outcome from the fields of its message."""
     status = Status(fields["status"])
     curve = tuple((int(step), float(loss)) for step, loss in fields["curve"])
-    return Outcome(**{**fields, "status": status, "curve": curve})
+    evidence = None if fields["evidence"] is None else decode_evidence(fields["evidence"])
+    return Outcome(**{**fields, "status": status, "curve": curve, "evidence": evidence})
 
 
 def decode_ready(fields: dict[str, Any]) -> WorkerReady:
     """Read a worker's report from the fields of its message."""
     return WorkerReady(**{**fields, "capabilities": tuple(fields["capabilities"])})
+
+
+def encode_evidence(evidence: Evidence) -> dict[str, Any]:
+    """Write evidence as JSON values."""
+    return {
+        "untrained_bpb": evidence.untrained_bpb,
+        "movement": [[name, list(numbers)] for name, numbers in evidence.movement],
+    }
+
+
+def decode_evidence(fields: Mapping[str, Any]) -> Evidence:
+    """Read back what `encode_evidence` wrote."""
+    movement = tuple((str(name), tuple(numbers)) for name, numbers in fields["movement"])
+    return Evidence(untrained_bpb=fields["untrained_bpb"], movement=movement)

@@ -19,11 +19,12 @@ from agent.proposals import Brief, NothingToPropose, ProposedPatch
 from agent.session import SessionParts
 from agent.settings import Settings, load_settings
 from sandbox.executor import Running
-from sandbox.jobs import Job, Outcome, Status, WorkerReady
+from sandbox.jobs import Evidence, Gradients, Job, Outcome, Status, WorkerReady
 from sandbox.knobs import read_knobs, set_knobs
 from sandbox.patches import make_patch
 
 STEPS = 40
+UNTRAINED_BPB = 8.0
 
 SEED_SOURCE = '''"""A small optimizer."""
 
@@ -117,10 +118,33 @@ def scored(job: Job) -> Outcome:
     lr = float(read_knobs(job.source)["MUON.lr"].value)
     if lr > 0.4:
         return outcome(Status.DIVERGED, reason="the loss grew to 9.0 at step 3", line=14)
+    if job.gradients is not Gradients.TRUE:
+        return outcome(bpb=UNTRAINED_BPB, fingerprint=job.gradients, evidence=evidence(job))
     common = 0.02 * noise("common", job.seed)
     own = 0.002 * noise("own", lr, job.seed)
     bpb = quality(job.source) + common + own + 1.0 / job.steps
-    return outcome(bpb=bpb, fingerprint=f"{lr}/{job.seed}/{job.steps}")
+    return outcome(bpb=bpb, fingerprint=f"{lr}/{job.seed}/{job.steps}", evidence=evidence(job))
+
+
+def evidence(job: Job, *labels: object, size: int = 32) -> Evidence | None:
+    """Let two parameters move as an honest program would: by the gradients, nowhere without them.
+
+    Args:
+        job: what was asked for.
+        labels: on what else the movement depends.
+        size: how many elements the parameters have, up to that of a sketch.
+    """
+    if not job.evidence:
+        return None
+    moved = 0.0 if job.gradients is Gradients.ZERO else 1.0
+    movement = tuple(
+        (
+            name,
+            tuple(moved * noise(name, job.seed, job.gradients, *labels, i) for i in range(size)),
+        )
+        for name in ("wte", "lm_head")
+    )
+    return Evidence(untrained_bpb=UNTRAINED_BPB, movement=movement)
 
 
 class FakePool:

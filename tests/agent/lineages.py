@@ -38,7 +38,7 @@ def lineage_of(folder: Path) -> dict[str, list[Any]]:
                 (p.ordinal, p.status, p.reason, p.parents, p.patch) for p in store.proposals()
             ],
             "evaluations": [
-                (e.program_id, e.stage, e.steps, e.seed, e.status, e.bpb)
+                (e.program_id, e.stage, e.steps, e.horizon, e.gradients, e.seed, e.status, e.bpb)
                 for e in store.evaluations()
             ],
             "verdicts": [

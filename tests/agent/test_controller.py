@@ -5,6 +5,7 @@ import itertools
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -12,15 +13,16 @@ import pytest
 
 from agent.controller import Ending, EndingKind
 from agent.proposals import Brief, NothingToPropose, ProposedPatch
-from agent.seeds import race_seeds
+from agent.seeds import race_seeds, screen_seed, smoke_seed
 from agent.session import RunMismatchError, create_run, open_session
 from agent.settings import Settings
 from agent.stages.smoke import SMOKE_STEPS
+from agent.summary import findings
 from db.history import BEST, REPOSITORY
 from db.records import Evaluation, Program, Proposal, Verdict
 from db.store import RecordError, Store, StoreError
 from sandbox.executor import PoolError
-from sandbox.jobs import Job, Outcome, Status
+from sandbox.jobs import Gradients, Job, Outcome, Status
 from sandbox.knobs import set_knobs
 from sandbox.source_form import digest
 from tests.agent.fakes import (
@@ -83,8 +85,8 @@ class WatchedStore(Store):
 
 async def test_a_run_killed_after_any_write_resumes_to_the_same_lineage(tmp_path: Path) -> None:
     """A copy of the folder after a write is what `kill -9` would leave at that moment."""
-    folder, chosen = tmp_path / "whole", settings(budget_evals=32)
-    # Promoted, out of bounds, a duplicate of the first, promoted or not.
+    folder, chosen = tmp_path / "whole", settings(budget_evals=50)
+    # Promoted after a quarantine, out of bounds, a duplicate of the first, promoted or not.
     script = ScriptedProposer(0.08, 7.0, 0.08, 0.1)
     create_run(folder, chosen, READY, parts(FakePool()).clock).close()
     store = WatchedStore.open(folder)
@@ -95,16 +97,18 @@ async def test_a_run_killed_after_any_write_resumes_to_the_same_lineage(tmp_path
         shutil.copytree(folder, copies[-1])
 
     store.on_write = copy
-    with store, open_session(store, folder, chosen, parts(FakePool(), script)) as session:
+    pool = FakePool(much_better)
+    with store, open_session(store, folder, chosen, parts(pool, script)) as session:
         await session.search(1)
     expected = lineage_of(folder)
 
     for killed in copies:
-        await resume(killed, _unbudgeted(), parts(FakePool(), script))
+        await resume(killed, _unbudgeted(), parts(FakePool(much_better), script))
         assert lineage_of(killed) == expected, killed.name
 
     stages = {(stage, decision) for _, stage, decision, *_ in expected["verdicts"]}
     assert ("replicate", "promote") in stages
+    assert {("quarantine", "pass"), ("gates", "pass")} <= stages
     assert {status for _, status, *_ in expected["proposals"]} >= {"duplicate", "preflight_reject"}
     assert len(copies) > 50
 
@@ -228,7 +232,7 @@ async def test_a_race_win_that_does_not_hold_on_fresh_seeds_is_no_promotion(
         if job.source != lucky_source:
             return result
         shift = 0.05 if job.seed in fresh else -0.05
-        return outcome(bpb=result.bpb + shift, fingerprint=result.fingerprint)
+        return replace(result, bpb=result.bpb + shift)
 
     folder, proposer = tmp_path / "run", ScriptedProposer(0.03)
     await search(folder, settings(budget_evals=60), parts(FakePool(lucky), proposer))
@@ -255,7 +259,7 @@ async def test_the_smoke_test_begins_a_run_of_the_full_horizon(tmp_path: Path) -
     pool = FakePool()
     await search(tmp_path / "run", settings(budget_evals=20), parts(pool, ScriptedProposer(0.08)))
 
-    assert {job.horizon for job in pool.jobs if job.steps == SMOKE_STEPS} == {STEPS}
+    assert {job.horizon for job in pool.jobs if job.seed == smoke_seed(1)} == {STEPS}
     assert {job.horizon for job in pool.jobs if job.steps != SMOKE_STEPS} == {None}
 
 
@@ -481,3 +485,79 @@ async def test_a_record_refused_at_the_end_is_a_defect(tmp_path: Path) -> None:
 
     with pytest.raises(RecordError):
         await ended_on(store, tmp_path)
+
+
+def much_better(job: Job) -> Outcome:
+    """Score all but the seed program far better, as after a baseline nobody tuned."""
+    found = scored(job)
+    if found.bpb is None or job.source == SEED_SOURCE or job.gradients != "true":
+        return found
+    return replace(found, bpb=found.bpb - 0.4)
+
+
+async def test_a_huge_gain_that_is_real_survives_quarantine_and_is_promoted(
+    tmp_path: Path,
+) -> None:
+    folder, pool = tmp_path / "run", FakePool(much_better)
+    await search(folder, settings(budget_evals=60), parts(pool, ScriptedProposer(0.08)))
+
+    with Store.open(folder) as store:
+        verdicts = [(v.stage, v.decision) for v in store.verdicts() if v.ordinal == 1]
+    assert verdicts == [
+        ("smoke", "pass"),
+        ("screen", "pass"),
+        ("quarantine", "pass"),
+        ("gates", "pass"),
+        ("race", "pass"),
+        ("baseline", "pass"),
+        ("replicate", "promote"),
+    ]
+
+
+async def test_a_screen_too_good_to_be_true_is_refused_before_the_race(tmp_path: Path) -> None:
+    lucky_seed = screen_seed(1, digest(SEED_SOURCE))
+
+    def lucky(job: Job) -> Outcome:
+        found = much_better(job)
+        return found if job.seed == lucky_seed else scored(job)
+
+    folder, pool = tmp_path / "run", FakePool(lucky)
+    await search(folder, settings(budget_evals=60), parts(pool, ScriptedProposer(0.022)))
+
+    with Store.open(folder) as store:
+        last = [v for v in store.verdicts() if v.ordinal == 1][-1]
+        counted = findings(store).failures
+    assert (last.stage, last.decision) == ("quarantine", "reject")
+    assert last.reason.startswith("implausible: ")
+    assert counted == {"quarantine: implausible": 1, "nothing": 500}
+    assert not any(job.steps == STEPS for job in pool.jobs if job.source != SEED_SOURCE)
+
+
+async def test_a_race_too_good_to_be_true_is_refused_before_the_gates(tmp_path: Path) -> None:
+    raced = set(itertools.islice(race_seeds(1, digest(SEED_SOURCE)), 8))
+
+    def lucky(job: Job) -> Outcome:
+        return much_better(job) if job.seed in raced else scored(job)
+
+    folder, pool = tmp_path / "run", FakePool(lucky)
+    await search(folder, settings(budget_evals=60), parts(pool, ScriptedProposer(0.022)))
+
+    with Store.open(folder) as store:
+        stages = [v.stage for v in store.verdicts() if v.ordinal == 1]
+    assert stages == ["smoke", "screen", "race", "quarantine"]
+
+
+async def test_a_race_winner_that_ignores_its_gradients_is_refused_before_replication(
+    tmp_path: Path,
+) -> None:
+    def smuggled(job: Job) -> Outcome:
+        return scored(replace(job, gradients=Gradients.TRUE))
+
+    folder, pool = tmp_path / "run", FakePool(smuggled)
+    await search(folder, settings(budget_evals=60), parts(pool, ScriptedProposer(0.08)))
+
+    with Store.open(folder) as store:
+        verdicts = [v for v in store.verdicts() if v.ordinal == 1]
+    assert [v.stage for v in verdicts] == ["smoke", "screen", "race", "gates"]
+    assert verdicts[-1].decision == "reject"
+    assert verdicts[-1].reason.startswith("ignores gradients: ")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -8,7 +9,7 @@ from agent.budget import Budget, BudgetSpentError, Meter
 from agent.evaluations import Evaluator, SandboxError, Training
 from agent.stage import Stage
 from db.records import Evaluation, Program
-from sandbox.jobs import Job, Outcome, Status
+from sandbox.jobs import Gradients, Job, Outcome, Status
 from sandbox.source_form import digest
 from tests.agent.fakes import SEED_SOURCE, FakePool, clock, outcome
 
@@ -27,7 +28,7 @@ def evaluator(pool: FakePool, *, budget: int | None = None, sink: Sink | None = 
     return Evaluator(pool, sink or Sink(), meter, clock=now)
 
 
-def training(*, stage: Stage = Stage.RACE, steps: int = 40, seed: int = 7) -> Training:
+def training(*, stage: Stage = Stage.RACE, seed: int = 7, **fields: Any) -> Training:
     program = Program(
         id=digest(SEED_SOURCE),
         ordinal=0,
@@ -35,7 +36,7 @@ def training(*, stage: Stage = Stage.RACE, steps: int = 40, seed: int = 7) -> Tr
         normalised="n",
         created_at=clock()(),
     )
-    return Training(program=program, stage=stage, steps=steps, seed=seed)
+    return Training(program=program, stage=stage, seed=seed, **({"steps": 40} | fields))
 
 
 async def test_a_known_run_is_not_trained_again_for_another_stage() -> None:
@@ -49,8 +50,16 @@ async def test_a_known_run_is_not_trained_again_for_another_stage() -> None:
     assert len(pool.jobs) == len(sink.evaluations) == 1
 
 
-@pytest.mark.parametrize("other", [training(seed=8), training(steps=10)])
-async def test_another_seed_or_horizon_is_another_run(other: Training) -> None:
+@pytest.mark.parametrize(
+    "other",
+    [
+        training(seed=8),
+        training(steps=10),
+        training(horizon=41),
+        training(gradients=Gradients.PERMUTED),
+    ],
+)
+async def test_another_seed_length_horizon_or_gradient_is_another_run(other: Training) -> None:
     pool = FakePool()
     measuring = evaluator(pool)
 
@@ -58,6 +67,36 @@ async def test_another_seed_or_horizon_is_another_run(other: Training) -> None:
     await measuring.measure(other)
 
     assert len(pool.jobs) == 2
+
+
+@pytest.mark.parametrize("gradients", [Gradients.ZERO, Gradients.PERMUTED])
+async def test_a_run_with_altered_gradients_is_no_score_even_after_a_restart(
+    gradients: Gradients,
+) -> None:
+    """What was stored is all that is left when a run is resumed."""
+    pool, sink = FakePool(), Sink()
+    altered = training(gradients=gradients, evidence=True)
+    found = await evaluator(pool, sink=sink).measure(altered)
+    resumed = evaluator(pool)
+    resumed.remember(sink.evaluations[0])
+
+    plain = await resumed.measure(training())
+
+    assert found.evidence is not None
+    assert plain.bpb != found.bpb
+    assert [job.gradients for job in pool.jobs] == [gradients, Gradients.TRUE]
+    assert await resumed.measure(altered) == found
+    assert len(pool.jobs) == 2
+
+
+async def test_a_run_told_its_own_length_is_the_run_told_nothing() -> None:
+    pool = FakePool()
+    measuring = evaluator(pool)
+
+    await measuring.measure(training(steps=40, horizon=40))
+    await measuring.measure(training(steps=40))
+
+    assert len(pool.jobs) == 1
 
 
 async def test_two_candidates_share_a_run_that_is_under_way() -> None:

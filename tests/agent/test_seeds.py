@@ -2,13 +2,23 @@ from __future__ import annotations
 
 import itertools
 
-from agent.seeds import candidate_rng, race_seeds, screen_seed, smoke_seed
+from agent.seeds import (
+    candidate_rng,
+    gate_seed,
+    quarantine_seeds,
+    race_seeds,
+    screen_seed,
+    secret_steps,
+    smoke_seed,
+)
 
 
 def test_seeds_of_different_purposes_and_programs_do_not_meet() -> None:
     seeds = [smoke_seed(1), screen_seed(1, "a"), screen_seed(1, "b")]
     for program in ("a", "b"):
         seeds += itertools.islice(race_seeds(1, program), 100)
+        seeds += itertools.islice(quarantine_seeds(1, program), 100)
+        seeds.append(gate_seed(1, program))
 
     assert len(set(seeds)) == len(seeds)
 
@@ -26,6 +36,19 @@ def test_seeds_are_the_same_on_every_machine() -> None:
     """Recorded values: a change here makes old runs impossible to resume."""
     assert smoke_seed(1) == 1421706197
     assert next(race_seeds(1, "a")) == 1047889969
+
+
+def test_secret_steps_lie_between_their_shares_and_reach_both_ends() -> None:
+    found = {secret_steps(1, str(i), "any", steps=40, share=(0.5, 0.75)) for i in range(1000)}
+
+    assert found == set(range(20, 31))
+
+
+def test_secret_steps_depend_on_the_program_and_what_they_are_for() -> None:
+    def steps(program: str, purpose: str) -> int:
+        return secret_steps(1, program, purpose, steps=10**6, share=(0.5, 0.75))
+
+    assert len({steps("a", "x"), steps("a", "y"), steps("b", "x")}) == 3
 
 
 def test_the_choices_for_a_candidate_depend_on_run_and_ordinal_only() -> None:

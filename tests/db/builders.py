@@ -52,6 +52,8 @@ def evaluation(program_id: str, **changes: Any) -> Evaluation:
         "stage": "screen",
         "split": "search",
         "steps": 400,
+        "horizon": 400,
+        "gradients": "true",
         "seed": 1,
         "status": "ok",
         "reason": "",

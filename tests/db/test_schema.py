@@ -23,7 +23,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "m9001"
-down_revision = "m0001"
+down_revision = "m0002"
 
 def upgrade():
     op.create_table("extra", sa.Column("seq", sa.Integer, primary_key=True))
@@ -77,6 +77,67 @@ def test_an_older_database_is_upgraded_and_keeps_its_rows(tmp_path: Path, engine
         assert connection.exec_driver_sql("SELECT count(*) FROM events").scalar_one() == 1
 
 
+def at_version(folder: Path, last: str) -> Path:
+    """A copy of today's steps up to one of them."""
+    copy = folder / f"up to {last}"
+    shutil.copytree(MIGRATIONS, copy)
+    for step in (copy / "versions").glob("m*.py"):
+        if step.name[: len(last)] > last:
+            step.unlink()
+    return copy
+
+
+OLD_EVALUATIONS = """
+    INSERT INTO evaluations (program_id, stage, split, steps, seed, status, bpb, reason, curve,
+        jail_cpu_s, train_cpu_s, wall_s, peak_memory_bytes, output_tail, sandbox_level, unsafe,
+        finished_at)
+    SELECT 'p', stage, 'search', steps, 1, status, bpb, '', x'', 0, 0, 0, 0, '', 2, 0,
+        '2026-01-01 00:00:00'
+    FROM (
+        SELECT 'smoke' AS stage, 8 AS steps, 'ok' AS status, 7.5 AS bpb
+        UNION ALL SELECT 'screen', 100, 'nan', NULL
+    )
+"""
+
+
+def test_runs_from_before_altered_gradients_keep_their_scores_and_learn_their_horizons(
+    tmp_path: Path,
+) -> None:
+    engine = connect(tmp_path / DATABASE, writable=True)
+    with engine.begin() as connection:
+        migrate(connection, at_version(tmp_path, "m0001"))
+        connection.exec_driver_sql(
+            "INSERT INTO runs VALUES ('run', '2026-01-01 00:00:00', 1, '{}', '{\"steps\": 400}')"
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO programs VALUES (1, 'p', 0, '', NULL, 'n', '2026-01-01', NULL)"
+        )
+        connection.exec_driver_sql(OLD_EVALUATIONS)
+    engine.dispose()
+
+    with Store.open(tmp_path) as store:
+        found = store.evaluations()
+
+    assert [(e.stage, e.steps, e.horizon, e.gradients, e.bpb) for e in found] == [
+        ("smoke", 8, 400, "true", 7.5),
+        ("screen", 100, 100, "true", None),
+    ]
+    assert [e.evidence for e in found] == [None, None]
+
+
+def test_an_upgraded_database_refuses_what_a_new_one_does(tmp_path: Path, engine: Engine) -> None:
+    with engine.begin() as connection:
+        migrate(connection, at_version(tmp_path, "m0001"))
+        migrate(connection)
+
+        found = connection.exec_driver_sql(
+            "SELECT sql FROM sqlite_master WHERE name = 'evaluations'"
+        ).scalar_one()
+    assert found.count("ck_evaluations_only_ok_has_bpb") == 1
+    assert "(program_id, split, steps, horizon, gradients, seed)" in found.replace("\n", " ")
+    assert "FOREIGN KEY" in found
+
+
 def test_an_upgrade_that_fails_half_way_changes_nothing(tmp_path: Path, engine: Engine) -> None:
     with engine.begin() as connection:
         migrate(connection)
@@ -96,7 +157,7 @@ def test_an_older_database_is_not_read_without_being_upgraded(
     with engine.begin() as connection:
         migrate(connection)
 
-    with engine.begin() as connection, pytest.raises(StoreError, match=r"m0001.*m9001.*resume"):
+    with engine.begin() as connection, pytest.raises(StoreError, match=r"m0002.*m9001.*resume"):
         require_current(connection, migrations_of_tomorrow(tmp_path))
 
 

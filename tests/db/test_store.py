@@ -146,6 +146,9 @@ def evaluations(draw: st.DrawFn) -> Evaluation:
         output_tail=draw(st.text()),
         unsafe=draw(st.booleans()),
         finished_at=draw(times),
+        gradients=draw(st.sampled_from(["true", "zero", "permuted"])),
+        horizon=draw(st.integers(1, 10**6)),
+        evidence=draw(st.none() | st.just({"untrained_bpb": 8.5, "movement": [["wte", [0.1]]]})),
     )
 
 

@@ -40,7 +40,10 @@ def _lineage(runs: Path) -> dict[str, Any]:
                 for p in store.proposals()
             ],
             "evaluations": [
-                (e.program_id, e.stage, e.split, e.steps, e.seed, e.status, e.bpb, e.fingerprint)
+                (
+                    *(e.program_id, e.stage, e.split, e.steps, e.horizon, e.gradients, e.seed),
+                    *(e.status, e.bpb, e.fingerprint, e.evidence),
+                )
                 for e in store.evaluations()
             ],
             "verdicts": [

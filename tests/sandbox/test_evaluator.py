@@ -8,9 +8,10 @@ import pytest
 import nanochat.optim
 from nanochat.contract import Horizon
 from nanochat.loop import InProcess, train
+from sandbox.altered import altered_jail_seed
 from sandbox.evaluator import Evaluator, UnusableConfigurationError, WarmModel
 from sandbox.jail_process import Zygote
-from sandbox.jobs import Job, Limits, Outcome, Split, Status, WorkerSpec
+from sandbox.jobs import Gradients, Job, Limits, Outcome, Split, Status, WorkerSpec
 
 STEPS = 50  # beyond the shipped warm-up of 40
 SOURCE = Path(nanochat.optim.__file__).read_text(encoding="utf-8")
@@ -206,6 +207,75 @@ def test_the_first_steps_of_a_long_run_follow_the_long_runs_schedules(
     assert "HorizonError" in refused.reason
     assert begun.status is Status.OK, begun.reason
     assert begun.curve == whole.curve[:8]
+
+
+def test_evidence_changes_no_bit_of_a_run(evaluator: Evaluator) -> None:
+    plain = _run(evaluator, SOURCE)
+    shown = _run(evaluator, SOURCE, evidence=True)
+
+    assert (shown.bpb, shown.fingerprint) == (plain.bpb, plain.fingerprint)
+    assert plain.evidence is None
+    assert shown.evidence is not None
+    assert shown.bpb is not None
+    assert shown.evidence.untrained_bpb > shown.bpb + 1.0
+    names = [info.name for info in evaluator.warm.infos]
+    assert [name for name, _ in shown.evidence.movement] == names
+    assert all(any(numbers) for _, numbers in shown.evidence.movement)
+
+
+def test_the_untrained_score_owes_nothing_to_what_a_program_does_when_it_is_built(
+    evaluator: Evaluator,
+) -> None:
+    honest = ADAMW.replace("LR", "1e-3")
+    early = honest.replace(
+        "def build_optimizer(params, horizon):\n",
+        "def build_optimizer(params, horizon):\n    params[0].tensor.data.fill_(3.0)\n",
+    )
+    fields = {"steps": 2, "evidence": True, "seed": 81}
+
+    found, reference = (_run(evaluator, source, **fields) for source in (early, honest))
+
+    assert found.fingerprint != reference.fingerprint
+    assert found.evidence is not None
+    assert reference.evidence is not None
+    assert found.evidence.untrained_bpb == reference.evidence.untrained_bpb
+
+
+def test_without_gradients_an_honest_program_learns_nothing(evaluator: Evaluator) -> None:
+    source = ADAMW.replace("LR", "1e-3, weight_decay=0.0")
+    true, zero, permuted = (
+        _run(evaluator, source, gradients=gradients, evidence=True) for gradients in Gradients
+    )
+    assert true.bpb is not None
+    assert zero.evidence is not None
+    assert permuted.bpb is not None
+
+    assert zero.bpb == zero.evidence.untrained_bpb
+    assert not any(any(numbers) for _, numbers in zero.evidence.movement)
+    assert permuted.bpb > zero.bpb - 0.1 * (zero.bpb - true.bpb)
+
+
+def test_altered_gradients_of_one_run_do_not_reach_the_next(evaluator: Evaluator) -> None:
+    before = _run(evaluator, SOURCE)
+    for gradients in (Gradients.ZERO, Gradients.PERMUTED):
+        _run(evaluator, SOURCE, gradients=gradients)
+
+    assert _run(evaluator, SOURCE).fingerprint == before.fingerprint
+
+
+def test_a_program_given_altered_gradients_cannot_read_the_seed_of_the_run(
+    evaluator: Evaluator,
+) -> None:
+    source = ADAMW.replace("LR", "1e-3").replace(
+        "        pass", "        print(torch.initial_seed())"
+    )
+    said = {
+        gradients: _run(evaluator, source, gradients=gradients, steps=1).output_tail.strip()
+        for gradients in Gradients
+    }
+
+    assert said[Gradients.TRUE] == "3"
+    assert said[Gradients.ZERO] == said[Gradients.PERMUTED] == str(altered_jail_seed(3))
 
 
 def test_the_curve_has_every_step(evaluator: Evaluator) -> None:
