@@ -167,7 +167,7 @@ def _two_ways(
         horizon=horizon,
         limits=Limits(),
     )
-    jailed = JailedOptimizer(zygote.fork(order, *maps), Limits())
+    jailed = JailedOptimizer(zygote.fork(order, maps[0], maps[1]), Limits())
     in_process = InProcess(_load(source).build_optimizer(infos, Horizon(**horizon)))
     jailed.build()
 

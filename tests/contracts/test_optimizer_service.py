@@ -97,7 +97,7 @@ def _jailed(zygote: Zygote) -> Iterator[Rig]:
         horizon=HORIZON,
         limits=Limits(),
     )
-    jailed = JailedOptimizer(zygote.fork(order, *fds), Limits())
+    jailed = JailedOptimizer(zygote.fork(order, fds[0], fds[1]), Limits())
     jailed.build()
     try:
         yield Rig(jailed, params, grads)
