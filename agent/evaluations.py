@@ -15,6 +15,7 @@ from typing import Protocol
 from agent.budget import Clock, Meter
 from agent.stage import Stage
 from db.records import Evaluation, Program
+from sandbox.allowance import FIRST_LIMITS, limits_relative_to
 from sandbox.executor import Running as PoolRunning
 from sandbox.jobs import (
     Evidence,
@@ -39,13 +40,6 @@ __all__ = [
 ]
 
 _Key = tuple[str, int, int, str, int]
-
-# The first runs of the seed program have nothing to be compared with.
-FIRST_LIMITS = Limits(cpu_s=3600.0, wall_s=36_000.0)
-CPU_ALLOWANCE = 3.0  # times the seed program's own CPU time
-WALL_ALLOWANCE = 10.0  # wall time on shared cores varied up to 11 times for the same work
-CPU_START_S = 2.0  # building the optimizer and its first step: .1 to .3 s, more on a slow core
-WALL_START_S = 60.0
 
 
 class EvaluatorPool(Protocol):
@@ -237,10 +231,7 @@ class Evaluator:
         if self._baseline_per_step is None:
             return FIRST_LIMITS
         cpu_s, wall_s = (per_step * steps for per_step in self._baseline_per_step)
-        return Limits(
-            cpu_s=CPU_START_S + CPU_ALLOWANCE * cpu_s,
-            wall_s=WALL_START_S + WALL_ALLOWANCE * wall_s,
-        )
+        return limits_relative_to(cpu_s, wall_s)
 
 
 def _source_name(training: Training) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from sandbox.allowance import FIRST_LIMITS, limits_relative_to
 from sandbox.examination import Request
 from sandbox.jobs import Job, Limits, Outcome, Status, WorkerReady
 from sandbox.knobs import is_same, read_knobs, set_knobs
@@ -19,26 +20,17 @@ from sandbox.protocol import clean_text
 from sandbox.regions import find_regions
 
 __all__ = [
-    "FIRST_LIMITS",
     "BaselineFailure",
     "Candidate",
     "Measurement",
     "Pool",
     "Report",
-    "allowance",
     "examination",
     "refusal",
     "train_both",
     "tuned_like",
     "whole_file",
 ]
-
-# The same as in a search, where the seed program's first run sets the limits of all others.
-FIRST_LIMITS = Limits(cpu_s=3600.0, wall_s=36_000.0)
-CPU_ALLOWANCE = 3.0
-WALL_ALLOWANCE = 10.0
-CPU_START_S = 2.0
-WALL_START_S = 60.0
 
 MAX_QUOTE = 120  # characters of the line a failure points at
 BASELINE_NAME = "shipped optim.py"
@@ -210,7 +202,8 @@ async def train_both(
     reference = await trained(Candidate(name=BASELINE_NAME, source=baseline), FIRST_LIMITS)
     if reference.outcome.status is not Status.OK:
         raise BaselineFailure(reference.outcome)
-    measured = await trained(candidate, allowance(reference.outcome))
+    used = reference.outcome
+    measured = await trained(candidate, limits_relative_to(used.jail_cpu_s, used.wall_s))
     outcome = measured.outcome
     return Report(
         name=candidate.name,
@@ -224,14 +217,6 @@ async def train_both(
         measured=measured,
         baseline=reference,
         ready=pool.ready,
-    )
-
-
-def allowance(baseline: Outcome) -> Limits:
-    """Return what a run may use, relative to the same run of the shipped optimizer."""
-    return Limits(
-        cpu_s=CPU_START_S + CPU_ALLOWANCE * baseline.jail_cpu_s,
-        wall_s=WALL_START_S + WALL_ALLOWANCE * baseline.wall_s,
     )
 
 

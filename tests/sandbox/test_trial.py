@@ -20,9 +20,9 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from agent import evaluations
 from nanochat.profiles import profile_names
-from sandbox import trial, trial_run
+from sandbox import trial
+from sandbox.allowance import limits_relative_to
 from sandbox.baseline import seed_program, shipped_program
 from sandbox.executor import LocalPool
 from sandbox.jobs import Outcome, Status, WorkerSpec
@@ -33,7 +33,6 @@ from sandbox.trial_run import (
     BaselineFailure,
     Candidate,
     Report,
-    allowance,
     train_both,
     tuned_like,
 )
@@ -107,7 +106,8 @@ def test_an_optimizer_that_works_is_scored_beside_the_shipped_one(trained: Try) 
     assert report.measured is not None
     assert report.baseline is not None
     assert report.baseline.outcome.bpb is not None
-    assert report.measured.limits == allowance(report.baseline.outcome)
+    used = report.baseline.outcome
+    assert report.measured.limits == limits_relative_to(used.jail_cpu_s, used.wall_s)
     assert f"{report.baseline.outcome.bpb:.4f}, same seed" in printed(report)
     assert re.search(r"score .*\d\.\d{4} (better|worse) than the shipped", printed(report))
 
@@ -231,24 +231,6 @@ def test_a_baseline_that_cannot_train_is_not_charged_to_the_candidate() -> None:
         )
 
     assert caught.value.is_sandbox
-
-
-def test_the_limits_are_those_of_a_search() -> None:
-    outcome = Outcome(
-        status=Status.CRASH,
-        reason="",
-        bpb=None,
-        curve=(),
-        fingerprint=None,
-        jail_cpu_s=2.0,
-        wall_s=3.0,
-    )
-
-    limits = allowance(outcome)
-
-    assert limits.cpu_s == evaluations.CPU_START_S + evaluations.CPU_ALLOWANCE * 2.0
-    assert limits.wall_s == evaluations.WALL_START_S + evaluations.WALL_ALLOWANCE * 3.0
-    assert trial_run.FIRST_LIMITS == evaluations.FIRST_LIMITS
 
 
 def test_an_edit_of_the_shipped_file_is_tuned_but_for_what_it_changed() -> None:
