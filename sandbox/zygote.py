@@ -30,6 +30,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+import pytorch_optimizer  # noqa: F401 - what reference optimizers are made of
 import torch
 import torch._dynamo
 import torch.optim.lr_scheduler

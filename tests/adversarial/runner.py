@@ -151,8 +151,14 @@ def _temporary_files() -> set[str]:
         for folder in folders
         if folder.is_dir()
         for path in folder.iterdir()
-        if path.name.startswith(_OURS)
+        if path.name.startswith(_OURS) and not _has_living_owner(path)
     }
+
+
+def _has_living_owner(path: Path) -> bool:
+    """Tell whether a pool that goes on has named this folder: it is somebody else's then."""
+    owner = path.name.removeprefix(f"{_OURS}-").partition("-")[0]
+    return owner.isdecimal() and Path("/proc", owner).exists()
 
 
 def _control_groups(processes: set[int]) -> set[str]:
