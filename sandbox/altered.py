@@ -15,7 +15,7 @@ from nanochat.contract import TrainingState
 from nanochat.loop import OptimizerService
 from sandbox.jobs import Gradients
 
-__all__ = ["AlteredGradients", "altered_jail_seed"]
+__all__ = ["AlteredGradients", "jail_seed"]
 
 
 class AlteredGradients:
@@ -66,20 +66,26 @@ class AlteredGradients:
         """Move every number to another place of its tensor, along each dimension by itself.
 
         Whole rows and columns change places: besides the norm and the values, that keeps a
-        matrix's singular values and the number of its empty rows, so it is hard to notice.
+        matrix's singular values and the number of its empty rows. Tensors of the same length
+        are permuted alike, so that rows that belong to one token still go together: it is hard
+        to notice.
         """
         generator = torch.Generator().manual_seed(_derived(f"permutation/{self._seed}/{step}"))
+        orders: dict[tuple[int, int], Tensor] = {}
         for gradient in self._gradients:
-            for dim, size in enumerate(gradient.shape):
-                order = torch.randperm(size, generator=generator).to(gradient.device)
-                gradient.copy_(gradient.index_select(dim, order))
+            for place in enumerate(gradient.shape):
+                dim, size = place
+                if place not in orders:
+                    orders[place] = torch.randperm(size, generator=generator).to(gradient.device)
+                gradient.copy_(gradient.index_select(dim, orders[place]))
 
 
-def altered_jail_seed(seed: int) -> int:
-    """Return the seed of the jail's own random numbers in a run with altered gradients.
+def jail_seed(seed: int) -> int:
+    """Return the seed of the jail's own random numbers in a run.
 
     A jail can read its seed. This one tells nothing of the run's, from which a candidate could
-    work out the permutations and undo them.
+    work out the initial weights, and the permutations to undo. It is the same whatever is done to
+    the gradients, which would otherwise show.
     """
     return _derived(f"jail/{seed}")
 

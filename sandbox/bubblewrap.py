@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 __all__ = ["find_bubblewrap", "wrap"]
 
+_PRIVATE = ("runs", ".git")
 _SYSTEM = ("/usr", "/bin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache", "/etc/ld.so.conf.d")
 
 
@@ -40,7 +41,10 @@ def wrap(program: str, command: Sequence[str]) -> list[str]:
         "/proc",
         "--dev",
         "/dev",
+        "--remount-ro",
+        "/dev",
         *binds,
+        *_masks(),
         "--ro-bind-try",
         "/sys/devices/system/cpu",
         "/sys/devices/system/cpu",
@@ -48,6 +52,17 @@ def wrap(program: str, command: Sequence[str]) -> list[str]:
         "/",
         "--",
         *command,
+    ]
+
+
+def _masks() -> list[str]:
+    """Hide what lies in a bound folder and is none of the interpreter's business."""
+    return [
+        argument
+        for folder in _interpreter_folders()
+        for name in _PRIVATE
+        if os.path.isdir(os.path.join(folder, name))
+        for argument in ("--tmpfs", os.path.join(folder, name))
     ]
 
 

@@ -18,11 +18,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sandbox.ownership import PREFIX, is_deserted, owner_mark
+
 __all__ = ["ControlGroup", "join", "make_control_group", "remove_stale"]
 
 MAX_PROCESSES = 6  # zygote and jail, and one in between at their start
 
-_PREFIX = "nanoevolve-"
 _CONTROLLERS = ("memory", "pids")
 _EMPTY_S = 5.0
 _POLL_S = 0.001
@@ -83,13 +84,18 @@ class ControlGroup:
 
     def remove(self) -> None:
         """Kill what is in the group and remove it."""
+        self._residents = frozenset()
+        self.clear()
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Remove the group as far as it is there and empty; whatever is in it goes on."""
         for descriptor in self.joins:
             os.close(descriptor)
         self.joins = ()
-        self._residents = frozenset()
-        self.clear()
         for folder in self._folders:
-            folder.path.rmdir()
+            with contextlib.suppress(OSError):  # gone, or busy and then for `remove_stale` to find
+                folder.path.rmdir()
 
     def _members(self) -> frozenset[int]:
         return frozenset(
@@ -116,7 +122,7 @@ def make_control_group(owner: int) -> tuple[ControlGroup | None, str]:
     """
     remove_stale()
     made: list[_Folder] = []
-    name = f"{_PREFIX}{owner}-{secrets.token_hex(4)}"
+    name = f"{owner_mark(owner)}{secrets.token_hex(4)}"
     try:
         for place in _places():
             path = place.path / name
@@ -144,23 +150,23 @@ def _why_not(made: Sequence[_Folder]) -> str:
     return ""
 
 
-def remove_stale() -> bool:
+def remove_stale(owner: int | None = None) -> bool:
     """Remove the groups of owners that were killed before they could do so themselves.
 
     Returns:
-        Whether none is left; the last processes of one may still be about to end.
+        Whether none of this owner's is left: its last processes may still be about to end.
     """
+    mark = owner_mark(owner) if owner is not None else ""
     is_clean = True
     for place in _places():
-        for path in place.path.glob(f"{_PREFIX}*"):
-            owner = path.name.removeprefix(_PREFIX).partition("-")[0]
-            if owner.isdecimal() and not Path("/proc", owner).exists():
+        for path in place.path.glob(f"{PREFIX}*"):
+            if is_deserted(path.name):
                 try:
                     path.rmdir()
                 except FileNotFoundError:
                     pass  # somebody else was faster
                 except OSError:
-                    is_clean = False
+                    is_clean = is_clean and not path.name.startswith(mark)
     return is_clean
 
 

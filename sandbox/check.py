@@ -76,7 +76,7 @@ def _table(report: ProbeReport) -> Table:
     table = Table(
         title="What a jail prevents here",
         caption="outside is the positive control; own_*, separate_uid, tree_* and pid_cap are "
-        "tried with the filters left out",
+        "tried with the filters left out; of separate_uid and tree_kill one is enough",
     )
     for column in ("capability", "act", "inside the jail", "outside", "holds"):
         table.add_column(column, overflow="fold")
@@ -108,7 +108,11 @@ def _explain(console: Console, report: ProbeReport, *, wrapped: bool) -> None:
         console.print(f"Not available: {line}", highlight=False, markup=False)
     for line in report.contradictions:
         console.print(f"The kernel contradicts itself: {line}", highlight=False, markup=False)
-    console.print(f"This machine reaches sandbox level [bold]S{report.level}[/bold].")
+    console.print(
+        f"This machine reaches sandbox level [bold]S{report.level}[/bold]; docs/security.md says "
+        "what the levels mean.",
+        highlight=False,
+    )
     if report.level < HIGHEST_LEVEL:
         console.print(f"For S{report.level + 1}:", highlight=False)
         for line in report.lacking(report.level + 1):

@@ -152,8 +152,7 @@ def confine(
     os.close(lifeline)
     with socket.socket(fileno=surroundings.monitor) as monitor:
         if Layer.FILTERS in layers:
-            filtering = functools.partial(_filter_calls, monitor)
-            missing += tuple(_carry_out([("seccomp", filtering)]))
+            missing += _filter_calls(monitor)
     return missing
 
 
@@ -167,8 +166,17 @@ def _carry_out(steps: Iterable[tuple[str, Callable[[], None]]]) -> Iterable[str]
             yield f"{name}: {error}"
 
 
-def _filter_calls(monitor: socket.socket) -> None:
-    seccomp.install(functools.partial(hand_over_listener, monitor))
+def _filter_calls(monitor: socket.socket) -> tuple[str, ...]:
+    """Filter system calls; return what is missing of that."""
+    try:
+        is_announcing = seccomp.install(functools.partial(hand_over_listener, monitor))
+    except OSError as error:
+        if error.errno not in _MISSING:
+            raise
+        return (f"seccomp: {error}",)
+    if not is_announcing:
+        return ("call monitor: the kernel has none, or another one is watching already",)
+    return ()
 
 
 def _die_with_lifeline(lifeline: int) -> None:
@@ -231,4 +239,6 @@ def _limit_resources(limits: Confinement, address_space_bytes: int) -> None:
         # Counts the processes of a user: fit for the jail's own one, not for a person's.
         kinds[resource.RLIMIT_NPROC] = MAX_PROCESSES
     for kind, value in kinds.items():
-        resource.setrlimit(kind, (value, value))
+        _, highest = resource.getrlimit(kind)
+        least = value if highest == resource.RLIM_INFINITY else min(value, highest)
+        resource.setrlimit(kind, (least, least))

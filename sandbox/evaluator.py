@@ -15,7 +15,8 @@ import mmap
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import torch
 
@@ -36,7 +37,7 @@ from nanochat.loop import (
 from nanochat.model import GPT
 from nanochat.profiles import Profile, ProfileError, load_profile
 from nanochat.validation import validate
-from sandbox.altered import AlteredGradients, altered_jail_seed
+from sandbox.altered import AlteredGradients, jail_seed
 from sandbox.jail_process import ExitReport, JailFailure, SandboxFailure, Zygote, memory_file
 from sandbox.jailed import JailedOptimizer, ParameterLayout, jail_order
 from sandbox.jobs import (
@@ -46,6 +47,7 @@ from sandbox.jobs import (
     Outcome,
     Split,
     Status,
+    Vitals,
     WorkerReady,
     WorkerSpec,
 )
@@ -124,6 +126,11 @@ class WarmModel:
         """Every parameter's gradient, where the model computes."""
         return [info.tensor.grad for info in self.infos if info.tensor.grad is not None]
 
+    def gradient_norm(self) -> float:
+        """Return the norm of the whole gradient."""
+        norms = torch._foreach_norm(self.gradients)
+        return float(torch.linalg.vector_norm(torch.stack(list(norms))))
+
     def batches(self, seed: int) -> BatchSource:
         """Return the training batches of `seed`."""
         return BatchSource(
@@ -200,6 +207,8 @@ class _Progress:
     started_s: float
     train_cpu_started_s: float
     evidence: Evidence | None = None
+    gradient_norms: list[tuple[int, float]] = field(default_factory=list)
+    resident_bytes: int | None = None
 
 
 class Evaluator:
@@ -262,14 +271,14 @@ class Evaluator:
             status, reason = _TRAINING_STATUS[type(error)], str(error)
         except SandboxFailure as failure:
             status, reason = Status.SANDBOX_ERROR, str(failure)
-        return self._finish(jailed, so_far, status=status, reason=reason, line=line, bpb=bpb)
+        outcome = self._finish(jailed, so_far, status=status, reason=reason, line=line, bpb=bpb)
+        return replace(outcome, vitals=_vitals(so_far)) if job.vitals else outcome
 
     def _start(self, job: Job, heartbeat: Callable[[], None]) -> JailedOptimizer:
         warm = self.warm
         warm.initialise(job.seed)
         if job.evidence:
             warm.untrained_bpb(job.seed, job.split)  # now, while no jail can touch the weights
-        is_true = job.gradients is Gradients.TRUE
         order = jail_order(
             source=job.source,
             source_name=job.source_name,
@@ -280,7 +289,7 @@ class Evaluator:
                 "model_width": warm.profile.width,
             },
             limits=job.limits,
-            seed=job.seed if is_true else altered_jail_seed(job.seed),
+            seed=jail_seed(job.seed),
         )
         jail = self._zygote.fork(order, warm.params_fd, warm.grads_fd)
         return JailedOptimizer(jail, job.limits, heartbeat)
@@ -292,6 +301,8 @@ class Evaluator:
 
         def on_step(step: int, loss: float) -> None:
             so_far.curve.append((step, loss))
+            if job.vitals:
+                so_far.gradient_norms.append((step, warm.gradient_norm()))
             progress(step)
 
         jailed.build()
@@ -308,6 +319,8 @@ class Evaluator:
             forward_backward=warm.forward_backward,
         )
         service.enter_eval()
+        if job.vitals:
+            so_far.resident_bytes = _own_memory(jailed.pid)
         if job.evidence:
             so_far.evidence = Evidence(
                 untrained_bpb=warm.untrained_bpb(job.seed, job.split),
@@ -371,9 +384,22 @@ class Evaluator:
         )
 
 
+def _vitals(so_far: _Progress) -> Vitals:
+    return Vitals(gradient_norms=tuple(so_far.gradient_norms), resident_bytes=so_far.resident_bytes)
+
+
+def _own_memory(pid: int) -> int | None:
+    """Return the resident memory of a stopped process that is no file's and nobody else's map."""
+    try:
+        resident, shared = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1:3]
+    except OSError:  # it has just ended, or processes are hidden from us: not known
+        return None
+    return (int(resident) - int(shared)) * mmap.PAGESIZE
+
+
 def _load(spec: WorkerSpec) -> tuple[Profile, Corpus]:
     with _as_unusable():
-        profile = load_profile(spec.profile)
+        profile = load_profile(spec.profile).with_size(spec.size)
         corpus = load_corpus(spec.data_path, spec.tokenizer or profile.tokenizer)
         needed = profile.batch_size * profile.sequence_length * 8
         corpus.require("train", needed)

@@ -261,8 +261,8 @@ class _Worker:
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
         await self._process.wait()
+        await _remove_control_groups(self._process.pid)
         self._process = None
-        await _remove_control_groups()
         if self._stderr is not None:
             self._stderr.close()
             self._stderr = None
@@ -295,11 +295,11 @@ class _Worker:
         return self._process
 
 
-async def _remove_control_groups() -> None:
+async def _remove_control_groups(worker: int) -> None:
     """Remove what a killed worker could not: its zygote and jail die a moment after it."""
     deadline = time.monotonic() + _CLEANUP_S
     # Nobody announces the end of a grandchild.
-    while not remove_stale() and time.monotonic() < deadline:  # noqa: ASYNC110 - see above
+    while not remove_stale(worker) and time.monotonic() < deadline:  # noqa: ASYNC110 - see above
         await asyncio.sleep(_CLEANUP_POLL_S)
 
 
@@ -308,7 +308,8 @@ def _environment(scratch: Path) -> dict[str, str]:
     names = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES")
     environment = {name: os.environ[name] for name in names if name in os.environ}
     # Compiled code is worth keeping: it would otherwise go with the other temporary files.
-    compiled = Path(tempfile.gettempdir(), f"nanoevolve-compiled-{os.geteuid()}")
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    compiled = Path(cache, "nanoevolve", "compiled")
     return environment | {
         "TMPDIR": str(scratch),
         "TORCHINDUCTOR_CACHE_DIR": os.environ.get("TORCHINDUCTOR_CACHE_DIR", str(compiled)),

@@ -22,6 +22,7 @@ from sandbox.candidate import Candidate, seed_random_numbers
 from sandbox.confine import Confinement, Layer, Surroundings, confine
 from sandbox.probes import attempt
 from sandbox.protocol import (
+    ANSWER_CONFINED,
     ANSWER_DONE,
     ANSWER_READY,
     REQUEST_ENTER_EVAL,
@@ -73,6 +74,7 @@ def run_jail(fds: Descriptors, surroundings: Surroundings) -> None:
         if order["kind"] == "probe":
             _run_probes(fds.answers, order["probes"], missing)
             return
+        os.write(fds.answers, ANSWER_CONFINED)
         service = _build_candidate(order, params, grads)
         os.write(fds.answers, ANSWER_READY)
         _serve(service, fds)

@@ -128,6 +128,9 @@ class Zygote:
         if report["threads"] != 1:
             threads = report["threads"]
             raise SandboxFailure(f"the zygote has {threads} threads; forking it could hang")
+        if self._group is not None and not report["joined"]:
+            self._group.abandon()
+            self._group, self._no_group = None, ("control group: it could not be joined",)
         if self._group is not None:
             self._group.settle()
         self._report = report
@@ -273,7 +276,7 @@ class Zygote:
         try:
             return f"exit code {self._process.wait(_CLOSE_S)}"
         except subprocess.TimeoutExpired:
-            return "its line is closed, it still runs"
+            return "it has hung up and is about to end"
 
     def _receive(self, timeout_s: float) -> dict[str, Any]:
         try:
@@ -283,8 +286,9 @@ class Zygote:
             raise SandboxFailure(f"the zygote did not answer: {error}") from error
         if not message:
             raise SandboxFailure(
-                f"the process that jails are forked from ended ({self._exit_code()}): try again; "
-                "if it happens again, find out what ended it, such as a lack of memory"
+                f"the process that jails are forked from ended ({self._exit_code()}): its last "
+                "words are in the error output; if a module is missing, run `make setup`; if it "
+                "was killed, try again with more memory free"
             )
         fields: dict[str, Any] = json.loads(message)
         return fields
@@ -321,7 +325,7 @@ class Jail:
         self.monitor = Monitor(pipes.monitor)
         self._stat = _open_stat(self.pid)
         # clock ids of other processes: see clock_getcpuclockid(3)
-        self._cpu_clock = ctypes.c_int32((~self.pid << 3) | 2).value
+        self._cpu_clock = ctypes.c_int32((~self.pid << 3) | 2).value if self.pid > 0 else None
         self._last_cpu_s = 0.0
         self.report: ExitReport | None = None
         self.printed = bytearray()
@@ -340,8 +344,9 @@ class Jail:
         """CPU seconds the jail has used so far; the last known figure once it has ended."""
         if self.report is not None:
             return self.report.cpu_s
-        with contextlib.suppress(OSError):  # it has just ended: its report will tell
-            self._last_cpu_s = time.clock_gettime(self._cpu_clock)
+        if self._cpu_clock is not None:
+            with contextlib.suppress(OSError):  # it has just ended: its report will tell
+                self._last_cpu_s = time.clock_gettime(self._cpu_clock)
         return self._last_cpu_s
 
     def send(self, message: bytes) -> None:
@@ -451,6 +456,7 @@ class Jail:
 
     def _close(self) -> None:
         self.monitor.close()
+        self._output_open = False
         fds, self._fds = self._fds, []
         for fd in fds:
             os.close(fd)
@@ -478,7 +484,10 @@ class Jail:
 
 
 def _pid_of(pidfd: int) -> int:
-    """Return the process id in this process's own table: the zygote's may be another one."""
+    """Return the process id in this process's own table: the zygote's may be another one.
+
+    Not positive if the process has been reaped already.
+    """
     with open(f"/proc/self/fdinfo/{pidfd}", encoding="ascii") as lines:
         fields = dict(line.split(":", 1) for line in lines)
     return int(fields["Pid"])

@@ -12,9 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sandbox.jail_process import ExitReport, Jail, JailFailure
+from sandbox.jail_process import ExitReport, Jail, JailFailure, SandboxFailure
 from sandbox.jobs import Limits, Status
 from sandbox.protocol import (
+    ANSWER_CONFINED,
     ANSWER_DONE,
     ANSWER_FAILED,
     ANSWER_READY,
@@ -37,6 +38,7 @@ _FAILURE_READ_S = 2.0
 _FAILURE_POLL_S = 0.02
 _HEARTBEAT_S = 1.0
 _MAX_REFUSED_CALLS = 10_000
+_LAST_WORDS = 300
 
 # What PyTorch and CPython say when an allocation is refused.
 _MEMORY_WORDS = ("can't allocate memory", "not enough memory", "Cannot allocate memory")
@@ -81,9 +83,14 @@ class JailedOptimizer:
         self._limits = limits
         self._heartbeat = heartbeat
         self._wall_s = 0.0
+        self._is_confined = False
 
     def build(self) -> None:
-        """Wait until the candidate's optimizer is built."""
+        """Wait until the jail is confined and the candidate's optimizer is built.
+
+        Raises:
+            SandboxFailure: the jail could not be confined; no line of the candidate has run.
+        """
         self._take_turn(None, ANSWER_READY)
 
     def step(self, state: TrainingStateLike) -> None:
@@ -144,6 +151,8 @@ class JailedOptimizer:
             answered, ended = self._jail.wait(min(left_s, _HEARTBEAT_S))
             self._jail.drain_output(self._limits.output_keep_bytes)
             answer = self._jail.read_answer() if answered else b""
+            if answer and not self._is_confined:
+                answer = self._without_confinement(answer)
             if answer:
                 return answer
             if answer is None or ended:
@@ -151,6 +160,13 @@ class JailedOptimizer:
             if time.monotonic() > next_heartbeat:
                 next_heartbeat += _HEARTBEAT_S
                 self._heartbeat()
+
+    def _without_confinement(self, answer: bytes) -> bytes:
+        """Take the word that the jail is confined off its first answer."""
+        if answer[:1] != ANSWER_CONFINED:
+            raise SandboxFailure(f"a jail began with {answer[:20]!r} instead of being confined")
+        self._is_confined = True
+        return answer[1:]
 
     def _check_limits(self, turn_started: float) -> float:
         """Return the seconds until a limit could be reached; raise if one has been."""
@@ -197,6 +213,12 @@ class JailedOptimizer:
         status, reason = _failure_status(failure), _failure_reason(failure)
         if self._jail.monitor.remarkable:
             status, reason = Status.POLICY_VIOLATION, f"{reason}; it {self._asked_for()}"
+        elif status is Status.POLICY_VIOLATION and self._jail.monitor.names:
+            reason += f"; refused: {describe_calls(self._jail.monitor.names)}"
+        elif status is Status.OOM:
+            reason += (
+                f"; a jail may add {self._limits.memory_bytes >> 20} MiB to what it starts with"
+            )
         raise JailFailure(status, reason, failure.line)
 
     def _diagnose_end(self) -> JailFailure:
@@ -206,12 +228,24 @@ class JailedOptimizer:
             self._jail.wait(_FAILURE_POLL_S)
         if not self._jail.has_ended:
             return JailFailure(Status.PROTOCOL_ERROR, "closed the pipe it answers over")
+        if not self._is_confined:
+            self._jail.drain_output(self._limits.output_keep_bytes)
+            words = " ".join(self.output_tail.split())[-_LAST_WORDS:]
+            raise SandboxFailure(f"a jail could not be confined: {words or self._jail.kill()}")
         report = self._jail.kill()
         if self._jail.monitor.remarkable:
             return JailFailure(Status.POLICY_VIOLATION, f"{self._asked_for()} and ended")
         if report.signal == signal.SIGKILL and report.cpu_s >= self._limits.cpu_s:
             # The first process of a process table gets no SIGXCPU; the hard limit kills it.
             return JailFailure(*_SIGNAL_STATUS[signal.SIGXCPU])
+        if (
+            report.signal == signal.SIGKILL
+            and report.peak_memory_bytes < self._limits.memory_bytes // 2
+        ):
+            raise SandboxFailure(
+                f"a jail was killed from outside, at {report.peak_memory_bytes >> 20} MiB: by "
+                "somebody, or because other programs have used up the machine's memory"
+            )
         if report.signal in _SIGNAL_STATUS:
             status, reason = _SIGNAL_STATUS[signal.Signals(report.signal)]
             return JailFailure(status, reason)

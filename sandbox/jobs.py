@@ -17,6 +17,7 @@ __all__ = [
     "Outcome",
     "Split",
     "Status",
+    "Vitals",
     "WorkerReady",
     "WorkerSpec",
 ]
@@ -83,12 +84,14 @@ class Limits:
 class WorkerSpec:
     """Everything an evaluation worker needs to know before its first job.
 
-    `data_path` None means the default corpus, `tokenizer` None the profile's. `required_level` is
+    `size` doubles (or, negative, halves) the model's depth and width so often. `data_path` None
+    means the default corpus, `tokenizer` None the profile's. `required_level` is
     the lowest sandbox level (0 to 4) the worker may start with; `unsafe` lets it run below that,
     and every outcome says so.
     """
 
     profile: str = "cpu"
+    size: int = 0
     data_path: str | None = None
     tokenizer: str | None = None
     device: str = "cpu"
@@ -121,8 +124,9 @@ class Job:
 
     Initial weights and data order follow from `seed` alone, so two jobs with equal seed and
     steps are a pair. Schedules are laid out for `horizon` steps, of which the first `steps` are
-    trained; without a horizon they are the same. `evidence` asks for the outcome's evidence.
-    `source_name` is what the candidate's file is called in tracebacks.
+    trained; without a horizon they are the same. `evidence` asks for the outcome's evidence,
+    `vitals` for its vitals; neither changes a score. `source_name` is what the candidate's file
+    is called in tracebacks.
     """
 
     source: str
@@ -132,6 +136,7 @@ class Job:
     split: Split = Split.SEARCH
     gradients: Gradients = Gradients.TRUE
     evidence: bool = False
+    vitals: bool = False
     limits: Limits = field(default_factory=Limits)
     source_name: str = "optim.py"
 
@@ -155,6 +160,18 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Vitals:
+    """How a run went besides its losses, as the trusted side measured it.
+
+    `gradient_norms` holds (step, norm of the whole gradient) pairs. `resident_bytes` is the memory
+    of its own that the jail held after the last update, with what it imported; None if unknown.
+    """
+
+    gradient_norms: tuple[tuple[int, float], ...]
+    resident_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """What happened in one training run.
 
@@ -164,7 +181,7 @@ class Outcome:
     parameters: equal fingerprints at equal seed and steps mean equal behaviour. `jail_cpu_s` is
     the CPU time of the candidate's process, `train_cpu_s` the worker's own. `output_tail` is
     what the candidate printed, capped and stripped of control characters. `evidence` is there
-    if the job asked for it and the run came to its end.
+    if the job asked for it and the run came to its end, `vitals` if the job asked for them.
     """
 
     status: Status
@@ -181,6 +198,7 @@ class Outcome:
     sandbox_level: int = 0
     unsafe: bool = False
     evidence: Evidence | None = None
+    vitals: Vitals | None = None
 
     def __post_init__(self) -> None:
         if (self.bpb is not None) != (self.status is Status.OK):

@@ -26,8 +26,8 @@ _NOTIFICATION = struct.Struct("=QIIiIQ6Q")
 _RESPONSE = struct.Struct("=QqiI")  # id, value, error, flags
 _KEPT_NAMES = 8
 
-# What libraries try on the way to a fallback, or to find out where they are: refused like all
-# others, but no sign of intent.
+# What libraries try on the way to a fallback, to find out where they are, or (`tgkill`) to abort:
+# refused like all others, but no sign of intent.
 UNREMARKABLE = frozenset(
     {
         "access",
@@ -63,6 +63,7 @@ UNREMARKABLE = frozenset(
         "statfs",
         "statx",
         "sysinfo",
+        "tgkill",
         "times",
     }
 )

@@ -14,6 +14,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 
+from sandbox.ownership import owner_mark
 from sandbox.system_calls import number_of
 
 __all__ = ["ProcessTables", "enter_outer"]
@@ -28,6 +29,9 @@ _CLONE_NEWNET = 0x40000000
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 1, 2, 4, 8
 _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 32, 4096, 16384, 1 << 18
 _MNT_DETACH = 2
+_SEALED = _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
+
+_HOST_NAME = b"jail"
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -50,6 +54,7 @@ def enter_outer(readable: Sequence[str]) -> tuple[str, ...]:
             return _without(error)
     except OSError as error:
         return _without(error)
+    _libc.sethostname(_HOST_NAME, len(_HOST_NAME))  # in vain at worst: it is no secret
     try:
         _empty_file_tree(readable)
     except OSError as error:
@@ -102,7 +107,7 @@ def _enter_user_namespace(flags: int) -> None:
 
 def _empty_file_tree(readable: Sequence[str]) -> None:
     """Make a read-only tree of the readable paths the root, and let go of the old one."""
-    root = tempfile.mkdtemp(prefix="nanoevolve-root-")
+    root = tempfile.mkdtemp(prefix=owner_mark(os.getpid()))
     outer = os.open(os.path.dirname(root), os.O_RDONLY | os.O_DIRECTORY)
     try:
         _mount("none", "/", "", _MS_REC | _MS_PRIVATE)
@@ -114,8 +119,7 @@ def _empty_file_tree(readable: Sequence[str]) -> None:
         _pivot_root(".", ".")
         _check(_libc.umount2(b".", _MNT_DETACH), "umount2")
         os.chdir("/")
-        sealed = _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
-        _mount("none", "/", "", sealed)
+        _mount("none", "/", "", _MS_REMOUNT | _MS_BIND | _SEALED)
     except OSError:
         _libc.umount2(root.encode(), _MNT_DETACH)  # which fails if it never was mounted
         raise
@@ -131,6 +135,7 @@ def _bind(path: str, target: str) -> None:
         os.makedirs(os.path.dirname(target), exist_ok=True)
         os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o444))
     _mount(path, target, "", _MS_BIND | _MS_REC)
+    _mount("none", target, "", _MS_REMOUNT | _MS_BIND | _SEALED)
 
 
 def _unshare(flags: int) -> None:

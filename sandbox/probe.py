@@ -12,15 +12,18 @@ import json
 import os
 import secrets
 import socket
+import stat
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from sandbox.confine import Layer
 from sandbox.jail_process import Jail, SandboxFailure, Zygote, memory_file
 from sandbox.jobs import Limits
 from sandbox.levels import CAPABILITIES, Capability, level_of, needed_for
+from sandbox.ownership import owner_mark
 from sandbox.probes import SUCCEEDED, attempt
 
 __all__ = ["ProbeReport", "ProbeRow", "probe"]
@@ -31,6 +34,7 @@ _PROBE_S = 60.0
 _SURVIVAL_S = 15.0  # to see that nobody is left: over as soon as that is certain
 _CONTROL_S = 0.1  # to see that somebody is
 _ORPHAN = "leave_orphan"
+_COMMON_PLACES = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - a folder of our own goes there
 # These may end the jail that tries them, so they come last.
 _FATAL = ("fork_many", "allocate")
 
@@ -160,7 +164,7 @@ def _targets() -> Iterator[dict[str, str]]:
     """Make the things the acts aim at: open to every user, so that only the jail can refuse."""
     name = f"nanoevolve-probe-{secrets.token_hex(8)}"
     with (
-        tempfile.TemporaryDirectory(prefix="nanoevolve-probe-") as folder,
+        tempfile.TemporaryDirectory(prefix=owner_mark(os.getpid()), dir=_open_place()) as folder,
         socket.create_server(("127.0.0.1", 0)) as tcp,
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
         socket.socket(socket.AF_UNIX) as unix,
@@ -195,6 +199,21 @@ def _targets() -> Iterator[dict[str, str]]:
             "read_environment": name,
             "allocate": str(2 * _MEMORY_BYTES),
         }
+
+
+def _open_place() -> Path:
+    """Return a folder for temporary files that every user may reach.
+
+    Where file permissions kept a jail's own user out, the probes would prove nothing.
+
+    Raises:
+        OSError: there is none.
+    """
+    for place in map(Path, (tempfile.gettempdir(), *_COMMON_PLACES)):
+        folders = [place, *place.absolute().parents]
+        if place.is_dir() and all(folder.stat().st_mode & stat.S_IXOTH for folder in folders):
+            return place
+    raise FileNotFoundError("no folder for temporary files is open to every user")
 
 
 @contextlib.contextmanager

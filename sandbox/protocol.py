@@ -12,6 +12,7 @@ import struct
 from dataclasses import dataclass
 
 __all__ = [
+    "ANSWER_CONFINED",
     "ANSWER_DONE",
     "ANSWER_FAILED",
     "ANSWER_READY",
@@ -33,6 +34,7 @@ REQUEST_STEP = b"s"
 REQUEST_ENTER_EVAL = b"v"
 REQUEST_LEAVE_EVAL = b"t"
 
+ANSWER_CONFINED = b"c"  # said before a candidate's first line runs
 ANSWER_READY = b"r"
 ANSWER_DONE = b"d"
 ANSWER_FAILED = b"e"

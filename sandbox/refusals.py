@@ -34,5 +34,8 @@ def describe_calls(calls: Iterable[str]) -> str:
     """Describe system calls for a proposer, as in "a network connection (socket, connect)"."""
     by_purpose: dict[str, list[str]] = {}
     for call in calls:
-        by_purpose.setdefault(_PURPOSE_OF.get(call, "a system call"), []).append(call)
-    return " and ".join(f"{purpose} ({', '.join(names)})" for purpose, names in by_purpose.items())
+        by_purpose.setdefault(_PURPOSE_OF.get(call, ""), []).append(call)
+    return " and ".join(
+        f"{purpose} ({', '.join(names)})" if purpose else f"the system call {', '.join(names)}"
+        for purpose, names in by_purpose.items()
+    )

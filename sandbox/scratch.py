@@ -9,9 +9,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["scratch_folder"]
+from sandbox.ownership import PREFIX, is_deserted, owner_mark
 
-_PREFIX = "nanoevolve-"
+__all__ = ["scratch_folder"]
 
 
 @contextlib.contextmanager
@@ -22,7 +22,10 @@ def scratch_folder() -> Iterator[Path]:
         OSError: there is no place for it.
     """
     _remove_deserted(Path(tempfile.gettempdir()))
-    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
+    folder = Path(tempfile.mkdtemp(prefix=owner_mark(os.getpid())))
+    # Others may pass through, though not look around: what a worker probes its jails with lies
+    # in it, and only the jail may be what keeps them from it.
+    folder.chmod(0o711)
     try:
         yield folder
     finally:
@@ -32,9 +35,8 @@ def scratch_folder() -> Iterator[Path]:
 
 def _remove_deserted(place: Path) -> None:
     """Remove this user's folders whose owner was killed."""
-    for folder in place.glob(f"{_PREFIX}*-*"):
-        owner = folder.name.removeprefix(_PREFIX).partition("-")[0]
-        if owner.isdecimal() and not Path("/proc", owner).exists() and _is_ours(folder):
+    for folder in place.glob(f"{PREFIX}*"):
+        if is_deserted(folder.name) and _is_ours(folder):
             shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -39,6 +39,7 @@ from sandbox.trial_run import (
     Candidate,
     Report,
     examination,
+    not_an_edit,
     refusal,
     train_both,
     tuned_like,
@@ -227,6 +228,9 @@ async def _tried(request: _Request) -> Report:
         BaselineFailure: there is nothing to compare with.
     """
     if request.preflight:
+        foreign = not_an_edit(request.patch, request.baseline)
+        if foreign is not None:
+            return refusal(request.name, (foreign,))
         async with GuardedPreflight() as preflight:
             found = await preflight.examine(examination(request.patch, request.baseline))
         if found.accepted is None:

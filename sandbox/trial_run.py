@@ -26,6 +26,7 @@ __all__ = [
     "Pool",
     "Report",
     "examination",
+    "not_an_edit",
     "refusal",
     "train_both",
     "tuned_like",
@@ -33,6 +34,7 @@ __all__ = [
 ]
 
 MAX_QUOTE = 120  # characters of the line a failure points at
+REGION_MARK = "EVOLVE-BLOCK-START"
 BASELINE_NAME = "shipped optim.py"
 
 
@@ -154,6 +156,20 @@ def tuned_like(candidate: Candidate, shipped: str, tuned: str) -> Candidate:
         return candidate
     source = set_knobs(candidate.source, {name: after[name].value for name in left})
     return replace(candidate, source=source, tuned_knobs=len(left))
+
+
+def not_an_edit(patch: Patch, parent: str) -> Violation | None:
+    """Return the one objection to a file that has nothing in common with `parent`."""
+    whole = len(patch.blocks) == 1 and patch.blocks[0].search == parent
+    if not whole or REGION_MARK in patch.blocks[0].replace:
+        return None
+    return Violation(
+        rule="edit",
+        line=1,
+        text="",
+        message="this is no edit of nanochat/optim.py, it has none of its EVOLVE-BLOCK regions; "
+        "preflight judges edits, so try it with --no-preflight: the jail holds without",
+    )
 
 
 def refusal(name: str, violations: tuple[Violation, ...]) -> Report:

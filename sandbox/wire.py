@@ -7,7 +7,17 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from sandbox.jobs import Evidence, Gradients, Job, Limits, Outcome, Split, Status, WorkerReady
+from sandbox.jobs import (
+    Evidence,
+    Gradients,
+    Job,
+    Limits,
+    Outcome,
+    Split,
+    Status,
+    Vitals,
+    WorkerReady,
+)
 
 __all__ = [
     "MESSAGE_FAILED",
@@ -55,7 +65,9 @@ def decode_outcome(fields: dict[str, Any]) -> Outcome:
     status = Status(fields["status"])
     curve = tuple((int(step), float(loss)) for step, loss in fields["curve"])
     evidence = None if fields["evidence"] is None else decode_evidence(fields["evidence"])
-    return Outcome(**{**fields, "status": status, "curve": curve, "evidence": evidence})
+    vitals = None if fields["vitals"] is None else _decode_vitals(fields["vitals"])
+    decoded = {"status": status, "curve": curve, "evidence": evidence, "vitals": vitals}
+    return Outcome(**{**fields, **decoded})
 
 
 def decode_ready(fields: dict[str, Any]) -> WorkerReady:
@@ -75,3 +87,8 @@ def decode_evidence(fields: Mapping[str, Any]) -> Evidence:
     """Read back what `encode_evidence` wrote."""
     movement = tuple((str(name), tuple(numbers)) for name, numbers in fields["movement"])
     return Evidence(untrained_bpb=fields["untrained_bpb"], movement=movement)
+
+
+def _decode_vitals(fields: Mapping[str, Any]) -> Vitals:
+    norms = tuple((int(step), float(norm)) for step, norm in fields["gradient_norms"])
+    return Vitals(gradient_norms=norms, resident_bytes=fields["resident_bytes"])

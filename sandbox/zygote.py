@@ -231,6 +231,15 @@ def _reap_adopted() -> None:
         pass  # there are none
 
 
+def _joins(descriptors: tuple[int, ...]) -> bool:
+    """Join a control group; False if somebody has removed it, which the worker has to know."""
+    try:
+        join(descriptors)
+    except OSError:
+        return False
+    return True
+
+
 def _outlive_jails() -> None:
     """Ask not to be chosen when memory runs out, which only root may."""
     with (
@@ -257,15 +266,21 @@ def main() -> None:
     with torch.autograd.profiler.record_function("warm-up"):
         pass  # its first use imports a module, and every optimizer step uses it
     threads = len(os.listdir("/proc/self/task"))
+    os.environ.clear()  # libraries have added to it
     adopt_orphans()
     _outlive_jails()
     forge = _Forge()
-    join(options.joins)
+    joined = _joins(options.joins)
     missing: tuple[str, ...] = ("namespaces: not asked for", "own file tree: not asked for")
     if options.namespaces:
         missing = enter_outer(READABLE)
         forge.try_tables()
-    report = {"threads": threads, "missing": missing, "process_tables": forge.has_tables}
+    report = {
+        "threads": threads,
+        "missing": missing,
+        "process_tables": forge.has_tables,
+        "joined": joined,
+    }
     # The children share these pages as long as no collector writes into them.
     gc.collect()
     gc.freeze()

@@ -17,6 +17,7 @@ from typing import TextIO
 
 from rich.console import Console
 
+from sandbox.levels import parse_level
 from tests.adversarial.corpus import Attack, load_attacks
 from tests.adversarial.lane import LaneSettings
 from tests.adversarial.runner import CorpusRun, LaneError, run_corpus
@@ -37,8 +38,13 @@ def main(arguments: Sequence[str]) -> int:
         and (not options.id or attack.id in options.id)
     ]
     if not attacks:
-        console.print("no attack has this group or id")
+        groups = ", ".join(sorted({attack.group for attack in load_attacks()}))
+        console.print(f"no attack has this group or id: the groups are {groups}; ids: --list")
         return 2
+    if options.list:
+        for attack in attacks:
+            print(f"{attack.group}  {attack.id}")  # noqa: T201 - a command
+        return 0
     json_file = options.json.open("w") if options.json else None  # with this user's rights
     if options.as_user:
         as_ordinary_user()
@@ -64,11 +70,16 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.adversarial", description=__doc__)
     parser.add_argument("--group", action="append", help="only this group; may be repeated")
     parser.add_argument("--id", action="append", help="only this attack; may be repeated")
+    parser.add_argument("--list", action="store_true", help="print groups and ids, try nothing")
     parser.add_argument("--no-naive", action="store_true", help="leave the naive trainer out")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all observations there")
     parser.add_argument("--lanes", type=int, default=2, help="how many to try at a time")
     parser.add_argument(
-        "--required-sandbox", type=int, default=2, metavar="LEVEL", help="refuse to run below it"
+        "--required-sandbox",
+        type=_level,
+        default=2,
+        metavar="LEVEL",
+        help="refuse to run below it, S0 to S4",
     )
     parser.add_argument(
         "--as-user", action="store_true", help="started by root: become an ordinary user first"
@@ -79,6 +90,13 @@ def _parser() -> argparse.ArgumentParser:
         help="refuse namespaces to everything below, as containers do",
     )
     return parser
+
+
+def _level(text: str) -> int:
+    try:
+        return parse_level(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from error
 
 
 def _write(run: CorpusRun, stream: TextIO) -> None:

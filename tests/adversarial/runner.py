@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sandbox.ownership import is_deserted
 from tests.adversarial.corpus import Attack
 from tests.adversarial.lane import LaneSettings
 from tests.adversarial.observed import Observed
@@ -157,8 +158,9 @@ def _temporary_files() -> set[str]:
 
 def _has_living_owner(path: Path) -> bool:
     """Tell whether a pool that goes on has named this folder: it is somebody else's then."""
-    owner = path.name.removeprefix(f"{_OURS}-").partition("-")[0]
-    return owner.isdecimal() and Path("/proc", owner).exists()
+    return re.match(rf"{_OURS}-[0-9a-f]+-\d+-", path.name) is not None and not is_deserted(
+        path.name
+    )
 
 
 def _control_groups(processes: set[int]) -> set[str]:

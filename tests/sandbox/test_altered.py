@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from nanochat.contract import TrainingState
-from sandbox.altered import AlteredGradients, altered_jail_seed
+from sandbox.altered import AlteredGradients, jail_seed
 from sandbox.jobs import Gradients
 
 
@@ -93,8 +93,20 @@ def test_true_gradients_are_nothing_to_alter() -> None:
 
 
 def test_a_jail_with_altered_gradients_is_not_told_the_seed_of_the_run() -> None:
-    seeds = {altered_jail_seed(seed) for seed in range(100)}
+    seeds = {jail_seed(seed) for seed in range(100)}
 
     assert len(seeds) == 100
     assert not seeds & set(range(100))
     assert all(0 <= seed < 2**31 for seed in seeds)
+
+
+def test_rows_that_belong_to_one_token_are_moved_together() -> None:
+    gradients = [torch.zeros(48, 8), torch.zeros(48, 16)]
+    for gradient in gradients:
+        gradient[[3, 7, 20]] = 1.0
+    seen = Seen(gradients)
+
+    AlteredGradients(seen, gradients, kind=Gradients.PERMUTED, seed=5).step(state(0))
+
+    rows = [gradient.any(dim=1).nonzero().flatten().tolist() for gradient in seen.steps[0]]
+    assert rows[0] == rows[1] != [3, 7, 20]

@@ -365,3 +365,32 @@ def test_a_jail_ends_with_its_zygote() -> None:
         ended, _, _ = select.select([pidfd], [], [], 10.0)
         os.close(pidfd)
         assert ended
+
+
+def test_a_jail_that_cannot_be_confined_is_nobodys_fault_but_the_sandboxs(zygote: Zygote) -> None:
+    limits = dataclasses.replace(LIMITS, descriptors=1)  # Landlock needs one
+    with (
+        jailed(zygote, optimizer_file("pass"), limits) as rig,
+        pytest.raises(SandboxFailure, match="could not be confined"),
+    ):
+        rig.optimizer.build()
+
+
+def test_a_jail_that_somebody_else_kills_is_not_blamed_for_memory(zygote: Zygote) -> None:
+    limits = dataclasses.replace(LIMITS, memory_bytes=4 << 30)
+    with jailed(zygote, optimizer_file("import time; time.sleep(5)"), limits) as rig:
+        rig.optimizer.build()
+        threading.Timer(0.2, os.kill, (rig.optimizer.pid, signal.SIGKILL)).start()
+
+        with pytest.raises(SandboxFailure, match="killed from outside"):
+            rig.step()
+
+
+def test_a_jail_that_aborts_has_crashed(zygote: Zygote) -> None:
+    with jailed(zygote, optimizer_file("import os; os.abort()")) as rig:
+        rig.optimizer.build()
+
+        with pytest.raises(JailFailure) as caught:
+            rig.step()
+
+    assert caught.value.status is Status.CRASH

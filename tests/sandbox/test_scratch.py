@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from sandbox.ownership import owner_mark
 from sandbox.scratch import scratch_folder
 
 
@@ -32,9 +33,9 @@ def test_the_folder_goes_with_all_that_is_in_it(place: Path) -> None:
 
 
 def test_a_deserted_folder_is_removed_and_a_living_owners_is_kept(place: Path) -> None:
-    deserted = place / f"nanoevolve-{_dead_pid()}-abc"
-    living = place / f"nanoevolve-{os.getppid()}-abc"
-    foreign = place / "nanoevolve-notes-mine"
+    deserted = place / f"{owner_mark(_dead_pid())}abc"
+    living = place / f"{owner_mark(os.getppid())}abc"
+    foreign = place / f"nanoevolve-12345-{_dead_pid()}-abc"  # of another process table
     for folder in (deserted, living, foreign):
         folder.mkdir()
         (folder / "file").write_text("x")
@@ -50,9 +51,14 @@ def test_a_link_with_the_name_of_a_deserted_folder_is_not_followed(place: Path) 
     precious = place / "precious"
     precious.mkdir()
     (precious / "file").write_text("x")
-    (place / f"nanoevolve-{_dead_pid()}-abc").symlink_to(precious)
+    (place / f"{owner_mark(_dead_pid())}abc").symlink_to(precious)
 
     with scratch_folder():
         pass
 
     assert (precious / "file").exists()
+
+
+def test_others_may_pass_through_but_not_look_around() -> None:
+    with scratch_folder() as folder:
+        assert folder.stat().st_mode & 0o777 == 0o711

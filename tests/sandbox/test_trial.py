@@ -33,8 +33,10 @@ from sandbox.trial_run import (
     BaselineFailure,
     Candidate,
     Report,
+    not_an_edit,
     train_both,
     tuned_like,
+    whole_file,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -435,3 +437,14 @@ def command(*words: str, stdout: int = subprocess.PIPE) -> subprocess.CompletedP
         stderr=subprocess.PIPE,
         timeout=120,
     )
+
+
+def test_a_file_that_is_no_edit_gets_one_sentence_that_says_what_to_do() -> None:
+    violation = not_an_edit(whole_file("import torch\n", SEED), SEED)
+
+    assert violation is not None
+    assert "--no-preflight" in violation.message
+
+
+def test_an_edit_is_not_taken_for_a_foreign_file() -> None:
+    assert not_an_edit(whole_file(SEED.replace("0.9", "0.8", 1), SEED), SEED) is None

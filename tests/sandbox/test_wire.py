@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from sandbox.jobs import Evidence, Gradients, Job, Limits, Outcome, Split, Status
+from sandbox.jobs import Evidence, Gradients, Job, Limits, Outcome, Split, Status, Vitals
 from sandbox.wire import (
     decode_evidence,
     decode_job,
@@ -16,6 +16,7 @@ from sandbox.wire import (
 )
 
 EVIDENCE = Evidence(untrained_bpb=0.1 + 0.2, movement=(("wte", (1.0, -1 / 3)), ("head", (0.0,))))
+VITALS = Vitals(gradient_norms=((0, 1 / 3), (1, float("inf"))), resident_bytes=3 << 30)
 
 
 def test_a_job_survives_the_trip() -> None:
@@ -27,6 +28,7 @@ def test_a_job_survives_the_trip() -> None:
         split=Split.SEALED,
         gradients=Gradients.PERMUTED,
         evidence=True,
+        vitals=True,
         limits=Limits(cpu_s=1.5, wall_s=2),
     )
 
@@ -34,7 +36,10 @@ def test_a_job_survives_the_trip() -> None:
 
 
 @pytest.mark.parametrize("evidence", [None, EVIDENCE])
-def test_an_outcome_survives_the_trip_to_the_bit(evidence: Evidence | None) -> None:
+@pytest.mark.parametrize("vitals", [None, VITALS])
+def test_an_outcome_survives_the_trip_to_the_bit(
+    evidence: Evidence | None, vitals: Vitals | None
+) -> None:
     outcome = Outcome(
         status=Status.OK,
         reason="done",
@@ -42,6 +47,7 @@ def test_an_outcome_survives_the_trip_to_the_bit(evidence: Evidence | None) -> N
         curve=((0, 5.5), (1, 1 / 3)),
         fingerprint="ab",
         evidence=evidence,
+        vitals=vitals,
     )
     line = encode_message("outcome", outcome=dataclasses.asdict(outcome))
 
