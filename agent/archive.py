@@ -66,7 +66,10 @@ def _trailers(candidate: Candidate, last: Verdict) -> dict[str, str]:
         "Proposer": candidate.proposal.proposer,
         "Verdict": f"{last.decision} ({last.stage}: {last.reason})",
     }
-    measured = [v for v in candidate.verdicts if v.effect_bpb is not None]
+    # How far ahead it was after a few steps is no effect of a program.
+    measured = [
+        v for v in candidate.verdicts if v.effect_bpb is not None and v.stage != Stage.SMOKE
+    ]
     against_seed = [v for v in measured if v.stage == Stage.BASELINE]
     if measured:
         shown = (against_seed or measured)[-1]

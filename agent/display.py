@@ -16,8 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from agent.budget import describe_seconds
+from agent.effects import Effect
 from agent.lineage import Lineage
-from agent.sequential import Effect
 from agent.session import Session
 from agent.stage import Decided
 from agent.tally import Note

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Protocol
 
 from agent.budget import Clock, Meter
+from agent.guardrails import Spent
 from agent.stage import Stage
 from db.records import Evaluation, Program
 from sandbox.allowance import FIRST_LIMITS, limits_relative_to
@@ -108,6 +109,7 @@ class Measured:
     reason: str
     bpb: float | None
     fingerprint: str | None
+    spent: Spent
     evidence: Evidence | None = None
 
 
@@ -170,6 +172,10 @@ class Evaluator:
             reason=evaluation.reason,
             bpb=evaluation.bpb,
             fingerprint=evaluation.fingerprint,
+            spent=Spent(
+                jail_cpu_s=evaluation.jail_cpu_s,
+                peak_memory_bytes=evaluation.peak_memory_bytes,
+            ),
             evidence=None if evaluation.evidence is None else decode_evidence(evaluation.evidence),
         )
         key = (

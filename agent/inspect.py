@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -18,9 +17,17 @@ from rich.tree import Tree
 
 from agent.budget import describe_seconds
 from agent.effects import effect_of
+from agent.judging_report import (
+    describe_looks,
+    describe_standings,
+    print_evidence,
+    print_stages,
+    titled_table,
+)
 from agent.output import OutputLostError, PipeConsole, printing, say
 from agent.run_folder import RunFolderError, find_run
 from agent.stage import Decided, Stage
+from agent.standings import standings
 from agent.summary import Findings, describe_counts, findings, print_best, print_diff
 from agent.tally import ACCEPTED
 from agent.words import counted
@@ -46,7 +53,12 @@ class _UsageError(Exception):
 def main(
     run: Annotated[str, typer.Argument(help="A run's folder, its id, or `latest`.")],
     what: Annotated[
-        str, typer.Argument(help="overview (the default), best, tree, show ID, or diff A B.")
+        str,
+        typer.Argument(
+            help="overview (the default), best, tree, evidence (effects raw and shrunken, against "
+            "all candidates, and their price), stages (what each foretells and saved), show ID, or "
+            "diff A B."
+        ),
     ] = "overview",
     ids: Annotated[
         list[str] | None,
@@ -73,7 +85,15 @@ def main(
 
 
 def _view(what: str) -> Callable[[Console, Store, Sequence[str]], None]:
-    views = {"overview": _overview, "best": _best, "tree": _tree, "show": _show, "diff": _diff}
+    views = {
+        "overview": _overview,
+        "best": _best,
+        "tree": _tree,
+        "evidence": _evidence,
+        "stages": _stages,
+        "show": _show,
+        "diff": _diff,
+    }
     if what not in views:
         raise _UsageError(f"unknown view {what!r}: choose one of {', '.join(views)}")
     return views[what]
@@ -95,7 +115,10 @@ def _overview(console: Console, store: Store, ids: Sequence[str]) -> None:
     table.add_row("not kept", Text(not_kept or "nothing"))
     console.print(table)
     print_best(console, found)
+    for line in describe_standings(standings(store)):
+        console.print(Text(line))
     console.print(_ranking(store))
+    console.print(Text(describe_looks(store.looks_by_split())))
 
 
 def _best(console: Console, store: Store, ids: Sequence[str]) -> None:
@@ -119,6 +142,16 @@ def _tree(console: Console, store: Store, ids: Sequence[str]) -> None:
         nodes[proposal.program_id] = parent.add(label) if parent else Tree(label)
     for node in list(nodes.values())[:1]:
         console.print(node)
+
+
+def _evidence(console: Console, store: Store, ids: Sequence[str]) -> None:
+    _expect(ids, 0, "evidence")
+    print_evidence(console, store)
+
+
+def _stages(console: Console, store: Store, ids: Sequence[str]) -> None:
+    _expect(ids, 0, "stages")
+    print_stages(console, store)
 
 
 def _show(console: Console, store: Store, ids: Sequence[str]) -> None:
@@ -204,7 +237,7 @@ def _ranking(store: Store) -> Table:
         and verdict.stage in {Stage.RACE, Stage.REPLICATE}
         and verdict.program_id not in refused
     ]
-    table = _table("\nRaced programs, largest difference to their champion first")
+    table = titled_table("\nRaced programs, largest difference to their champion first")
     for column in ("number", "program", "stage", "decision"):
         table.add_column(column, no_wrap=True)
     table.add_column("bpb", overflow="fold")  # wrapped where it does not fit, never cut
@@ -221,7 +254,7 @@ def _ranking(store: Store) -> Table:
 
 
 def _verdict_table(verdicts: Sequence[Verdict]) -> Table:
-    table = _table("\nVerdicts")
+    table = titled_table("\nVerdicts")
     for column in ("stage", "decision"):
         table.add_column(column, no_wrap=True)
     table.add_column("finding", overflow="fold")
@@ -234,7 +267,7 @@ def _verdict_table(verdicts: Sequence[Verdict]) -> Table:
 
 
 def _evaluation_table(evaluations: Sequence[Evaluation]) -> Table:
-    table = _table("\nTraining runs")
+    table = titled_table("\nTraining runs")
     for column in ("stage", "steps", "seed", "status", "bpb", "jail CPU", "wall", "reason"):
         table.add_column(column)
     for run in evaluations:
@@ -249,17 +282,6 @@ def _evaluation_table(evaluations: Sequence[Evaluation]) -> Table:
             Text(run.reason if run.bpb is None else ""),
         )
     return table
-
-
-def _table(title: str) -> Table:
-    return Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),  # 80 columns hold a replication with its interval
-        pad_edge=False,
-    )
 
 
 def _difference(verdict: Verdict) -> str:

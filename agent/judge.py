@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 
 from agent.lineage import Candidate, Lineage
+from agent.seeds import is_drawn
 from agent.stage import Decided, Stage
 from agent.stages.baseline import crown_seed_program
 from agent.stages.bench import Bench
 from agent.stages.gating import pass_gates
 from agent.stages.quarantine import quarantine, suspicion
-from agent.stages.race import race
+from agent.stages.race import race, season_of
 from agent.stages.replicate import replicate
 from agent.stages.screen import screen
 from agent.stages.smoke import smoke
@@ -66,15 +67,20 @@ class Judge:
 
     async def _is_fit(self, candidate: Candidate) -> bool:
         """Take the smoke test and the screen; True if both are passed."""
-        program = candidate.program
-        if not candidate.has_passed(Stage.SMOKE) and not self._add(
-            await smoke(self._bench, program)
-        ):
-            return False
-        if candidate.has_passed(Stage.SCREEN):
-            return True
-        champion = self._lineage.program(self._lineage.champion_id)
-        return self._add(await screen(self._bench, program, champion, self._lineage.behaviours))
+        if not candidate.has_passed(Stage.SMOKE):
+            champion = self._lineage.program(self._lineage.champion_id)
+            if not self._add(await smoke(self._bench, candidate.program, champion)):
+                return False
+        return candidate.has_passed(Stage.SCREEN) or await self._is_near(candidate)
+
+    async def _is_near(self, candidate: Candidate) -> bool:
+        """Take the screen, which may reject for a score only what the lot does not spare."""
+        bench, lineage, program = self._bench, self._lineage, candidate.program
+        champion = lineage.program(lineage.champion_id)
+        is_spared = is_drawn(bench.run_seed, program.id, share=bench.sample_share)
+        may_prune = not is_spared and lineage.foresight.may_prune(Stage.SCREEN)
+        verdict = await screen(bench, program, champion, lineage.behaviours, may_prune=may_prune)
+        return self._add(verdict)
 
     async def _is_plausible(self, candidate: Candidate) -> bool:
         """Put a candidate with too good a score into quarantine; True if it comes out of it."""
@@ -100,7 +106,8 @@ class Judge:
         if candidate.has_passed(Stage.RACE, champion_id):
             return True  # in an earlier session
         champion = self._lineage.program(champion_id)
-        return self._add(await race(self._bench, candidate.program, champion))
+        season = season_of(self._lineage.challengers(champion_id))
+        return self._add(await race(self._bench, candidate.program, champion, season=season))
 
     async def _replicate(self, candidate: Candidate) -> None:
         incumbent = self._lineage.program(self._lineage.champion_id)

@@ -7,16 +7,18 @@ added or replayed after a resume; git follows SQL and is repaired from it.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 from agent.effects import effect_of
 from agent.evaluations import Evaluator
+from agent.foresight import Foresight
 from agent.selection import Member, Population, shrunk
-from agent.sequential import Effect
-from agent.stage import Decided, Stage
+from agent.stage import Decided, Stage, Stopped
 from agent.stages.screen import Behaviours
+from agent.statistics.paired_test import Effect
 from agent.tally import ACCEPTED, Tally
 from db.records import Program, Proposal, Verdict
 from db.store import Store
@@ -57,6 +59,7 @@ class Lineage:
     Attributes:
         population: who may have children.
         behaviours: which program first showed which behaviour in the screen.
+        foresight: how well each stage foretells the next.
         tally: counts for display and feedback.
         next_ordinal: the first ordinal without a proposal.
     """
@@ -64,6 +67,7 @@ class Lineage:
     def __init__(self, store: Store, settle: Callable[[Candidate], None]) -> None:
         self.population = Population()
         self.behaviours: Behaviours = {}
+        self.foresight = Foresight()
         self.tally = Tally()
         self.next_ordinal = 0
         self.program = lru_cache(maxsize=SOURCES_KEPT)(store.program)
@@ -72,6 +76,7 @@ class Lineage:
         self._owner: dict[str, str] = {}  # normalised digest: program id
         self._pending: dict[str, Candidate] = {}
         self._effects: dict[str, Effect | None] = {}  # champions, old ones included
+        self._challengers: Counter[str] = Counter()  # races against each of them
         self._seed_id: str | None = None
 
     @property
@@ -108,6 +113,10 @@ class Lineage:
     def has_reigned(self, program_id: str) -> bool:
         """Whether a program is or was champion; if so it may be a reference at any time."""
         return program_id in self._effects
+
+    def challengers(self, champion_id: str) -> int:
+        """Return how many races against a champion have ended."""
+        return self._challengers[champion_id]
 
     def add_proposal(self, proposal: Proposal, program: Program | None = None) -> Candidate | None:
         """Store a proposal; return the candidate it led to, if any."""
@@ -186,6 +195,9 @@ class Lineage:
         candidate = self._pending[verdict.program_id]
         candidate.verdicts.append(verdict)
         self.tally.count_verdict(verdict, candidate.proposal.description)
+        self.foresight.add(verdict)
+        if verdict.stage == Stage.RACE and verdict.reference_id is not None:
+            self._challengers[verdict.reference_id] += 1
         if verdict.stage == Stage.BASELINE:
             self._effects[verdict.program_id] = effect_of(verdict)
         if verdict.decision == Decided.PROMOTE:
@@ -202,8 +214,13 @@ class Lineage:
         return Member(mean, program.ordinal, program.id, effect.pairs if effect else 0)
 
     def _keep_if_raced(self, verdict: Verdict) -> None:
-        """Let a program that lost at the full horizon have children, ranked by its estimate."""
+        """Let a program that lost at the full horizon have children, ranked by its estimate.
+
+        Not one that was refused for its price: its children would pay it too.
+        """
         if verdict.stage not in {Stage.RACE, Stage.REPLICATE} or verdict.effect_bpb is None:
+            return
+        if verdict.stopped == Stopped.GUARDRAIL:
             return
         reference = self._effects[verdict.reference_id or ""]
         estimate = (shrunk(reference.mean, reference.pairs) if reference else 0.0) + shrunk(

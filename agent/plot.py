@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agent.effects import effect_of
+from agent.effects import Effect, effect_of
 from agent.run_folder import RunFolderError, find_run
-from agent.sequential import Effect
 from agent.stage import Decided, Stage
 from db.records import Verdict
 from db.store import Store, StoreError

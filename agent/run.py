@@ -162,6 +162,41 @@ def main(  # noqa: PLR0913 - typer: one parameter for each flag
             help="Compile forward and backward pass: faster steps after a slower start. Off.",
         ),
     ] = None,
+    max_pairs: Annotated[
+        int | None,
+        typer.Option(help="Paired runs after which a race against the champion gives up; 24."),
+    ] = None,
+    smallest_gain: Annotated[
+        float | None,
+        typer.Option(
+            help="The smallest gain worth having, in bits per byte: a race ends when a gain of "
+            "this size is excluded; 0.0005."
+        ),
+    ] = None,
+    sample_share: Annotated[
+        float | None,
+        typer.Option(
+            help="The share of candidates that are raced whatever their screen says, to see what "
+            "the screen foretells; 0.1."
+        ),
+    ] = None,
+    max_cpu_ratio: Annotated[
+        float | None,
+        typer.Option(
+            help="Most CPU time a champion's optimizer may take, in units of the seed program's; 2."
+        ),
+    ] = None,
+    max_memory_ratio: Annotated[
+        float | None,
+        typer.Option(help="Most memory it may take, in the same way; 1.5."),
+    ] = None,
+    max_setback: Annotated[
+        float | None,
+        typer.Option(
+            help="How far a champion may be behind the one before it on any single seed, in bits "
+            "per byte; 0.05."
+        ),
+    ] = None,
 ) -> None:
     """Evolve the optimizer of a small GPT and keep only what measurably helps."""
     flags = {k: v for k, v in locals().items() if k not in {"resume", "config"} and v is not None}

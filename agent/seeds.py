@@ -13,6 +13,8 @@ from collections.abc import Iterator
 __all__ = [
     "candidate_rng",
     "gate_seed",
+    "is_drawn",
+    "is_first",
     "pair_seeds",
     "quarantine_seeds",
     "race_seeds",
@@ -34,13 +36,14 @@ def screen_seed(run_seed: int, incumbent_id: str) -> int:
     return _derive(run_seed, "screen", incumbent_id)
 
 
-def race_seeds(run_seed: int, program_id: str) -> Iterator[int]:
-    """Yield the seeds that belong to a program, without end.
+def race_seeds(run_seed: int, champion_id: str, season: int) -> Iterator[int]:
+    """Yield the seeds on which a champion meets the challengers of one season, without end.
 
-    The first of them are fresh when the program is replicated before its promotion; as
-    champion it is then raced on the same list, so those runs are used again.
+    The first of season 0 are fresh when the program is replicated before its promotion; its first
+    challengers meet it on the same list, so those runs are used again. No seed is in two seasons.
     """
-    return (_derive(run_seed, "race", program_id, str(k)) for k in itertools.count())
+    labels = ("race", champion_id, *([str(season), "season"] if season else []))
+    return (_derive(run_seed, *labels, str(k)) for k in itertools.count())
 
 
 def pair_seeds(seed: int, purpose: str) -> Iterator[int]:
@@ -64,6 +67,16 @@ def secret_steps(
     """Return a number of steps between two shares of `steps`, unknown until there is a program."""
     low, high = (round(bound * steps) for bound in share)
     return low + _derive(run_seed, "steps", purpose, program_id) % (high - low + 1)
+
+
+def is_drawn(run_seed: int, program_id: str, *, share: float) -> bool:
+    """Draw by lot whether a program goes on whatever its screen says; `share` of them do."""
+    return bool(_derive(run_seed, "sample", program_id) < share * 2**SEED_BITS)
+
+
+def is_first(seed: int, program_id: str) -> bool:
+    """Draw by lot which half of a pair is trained first: the candidate's, if this is true."""
+    return _derive(seed, "order", program_id) % 2 == 0
 
 
 def candidate_rng(run_seed: int, ordinal: int) -> random.Random:

@@ -185,6 +185,9 @@ def _assemble(
         seed_program=lineage.seed_program,
         evaluator=evaluator,
         clock=clock,
+        design=settings.design,
+        guardrails=settings.guardrails,
+        sample_share=settings.sample_share,
     )
     preflight = GuardedPreflight()
     intake = Intake(

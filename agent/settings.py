@@ -16,6 +16,9 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from agent.foresight import SAMPLE_SHARE
+from agent.guardrails import Guardrails
+from agent.statistics.paired_test import Design
 from sandbox.jobs import WorkerSpec
 from sandbox.levels import parse_level
 
@@ -25,6 +28,7 @@ Scope = Literal["policy", "muon", "adamw", "schedule", "routing"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 DEFAULT_SCOPE: tuple[Scope, ...] = ("policy", "muon", "schedule")
 DEFAULT_BUDGET_HOURS = 0.5
+TEST, LIMITS = Design(), Guardrails()
 
 # What a resumed run may be told anew. Anything else decides which programs are tried or what
 # they score, and the second half of a run must mean the same as the first.
@@ -59,6 +63,12 @@ class Settings(BaseModel):
     required_sandbox: str = "S2"
     unsafe_sandbox: bool = False
     compile: bool = False
+    max_pairs: Annotated[int, Field(le=1000)] = TEST.max_pairs
+    smallest_gain: Annotated[float, Field(ge=0, lt=1)] = TEST.smallest_gain_bpb
+    sample_share: Annotated[float, Field(ge=0, le=1)] = SAMPLE_SHARE
+    max_cpu_ratio: Annotated[float, Field(ge=1, allow_inf_nan=False)] = LIMITS.max_cpu_ratio
+    max_memory_ratio: Annotated[float, Field(ge=1, allow_inf_nan=False)] = LIMITS.max_memory_ratio
+    max_setback: Annotated[float, Field(gt=0, allow_inf_nan=False)] = LIMITS.max_setback_bpb
 
     @field_validator("scope", mode="before")
     @classmethod
@@ -73,6 +83,26 @@ class Settings(BaseModel):
     @classmethod
     def _name_level(cls, value: object) -> str:
         return f"S{parse_level(str(value))}"
+
+    @field_validator("max_pairs")
+    @classmethod
+    def _enough_pairs(cls, value: int) -> int:
+        Design(max_pairs=value)  # refuses a test that could never accept anything
+        return value
+
+    @property
+    def design(self) -> Design:
+        """The test that ends a race."""
+        return Design(max_pairs=self.max_pairs, smallest_gain_bpb=self.smallest_gain)
+
+    @property
+    def guardrails(self) -> Guardrails:
+        """What a candidate may cost at most."""
+        return Guardrails(
+            max_cpu_ratio=self.max_cpu_ratio,
+            max_memory_ratio=self.max_memory_ratio,
+            max_setback_bpb=self.max_setback,
+        )
 
     @property
     def scopes(self) -> frozenset[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-__all__ = ["Decided", "Stage"]
+__all__ = ["Decided", "Stage", "Stopped"]
 
 
 class Stage(StrEnum):
@@ -30,3 +30,18 @@ class Decided(StrEnum):
     PASS = "pass"  # noqa: S105 - a verdict, not a password
     REJECT = "reject"
     PROMOTE = "promote"
+
+
+class Stopped(StrEnum):
+    """Why a paired stage had no more pairs.
+
+    The test found the candidate better, its gain negligible, or further pairs futile; the pairs
+    it may use were used up; a run failed; or the candidate was better at too high a price.
+    """
+
+    BETTER = "better"
+    NEGLIGIBLE = "negligible"
+    FUTILE = "futile"
+    OUT_OF_PAIRS = "out of pairs"
+    FAILED = "failed"
+    GUARDRAIL = "guardrail"

@@ -13,8 +13,10 @@ from rich.text import Text
 
 from agent.archive import BEST_FILE
 from agent.effects import effect_of
-from agent.sequential import Effect
+from agent.judging_report import describe_looks, describe_standings
 from agent.stage import Decided, Stage
+from agent.standings import standings
+from agent.statistics.paired_test import Effect
 from agent.tally import Tally
 from agent.words import counted
 from db.history import REPOSITORY
@@ -107,6 +109,8 @@ def print_summary(console: Console, store: Store, folder: Path, sitting: Sitting
         kinds = ", ".join(f"{kind} {n}" for kind, n in found.failures.most_common())
         console.print(Text(f"Not kept: {kinds}"))
     print_best(console, found)
+    for line in (*describe_standings(standings(store)), describe_looks(store.looks_by_split())):
+        console.print(Text(line))
     console.print("\n[bold]Where it lies[/]")
     for name, what in _CONTENTS:
         console.print(f"  {folder / name}  {what}", soft_wrap=True, markup=False)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-__all__ = ["Evaluation", "Event", "Look", "Program", "Proposal", "Run", "Verdict"]
+__all__ = ["Evaluation", "Event", "Look", "Program", "Proposal", "Run", "Score", "Verdict"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,11 +101,34 @@ class Evaluation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """What comparisons need of an evaluation that ended well: the score and its cost.
+
+    A small part of an evaluation's record, so that those of a whole run can be held at once.
+    """
+
+    program_id: str
+    stage: str
+    split: str
+    steps: int
+    horizon: int
+    gradients: str
+    seed: int
+    bpb: float
+    jail_cpu_s: float
+    peak_memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """What was decided about a program in one stage, and on what evidence.
 
     `decision` is `pass`, `reject` or `promote`. For paired stages `effect_bpb` is the mean of
     candidate minus reference (negative is better) over `pairs` seeds, with its interval.
+    `log_e` is the logarithm of the e-value of those pairs against "no better"; `stopped` says why
+    there were no more of them. Both are None where nothing was tested. `is_sample` marks a program
+    that would have gone on from this stage whatever it scored here: those alone show, without
+    selection, what the stage foresees.
     """
 
     program_id: str
@@ -120,6 +143,9 @@ class Verdict:
     pairs: int
     seeds: tuple[int, ...]
     decided_at: datetime
+    log_e: float | None = None
+    stopped: str | None = None
+    is_sample: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

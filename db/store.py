@@ -22,7 +22,7 @@ from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 
 from db.errors import RecordError, StoreError
 from db.lock import FolderLock
-from db.records import Evaluation, Event, Look, Program, Proposal, Run, Verdict
+from db.records import Evaluation, Event, Look, Program, Proposal, Run, Score, Verdict
 from db.schema import connect, is_blank, migrate, require_current
 from db.sources import Sources
 from db.tables import (
@@ -53,7 +53,7 @@ _COUNTED = {
     "events": EventRow,
 }
 
-_Record = TypeVar("_Record", Evaluation, Event, Look, Run, Verdict)
+_Record = TypeVar("_Record", Evaluation, Event, Look, Run, Score, Verdict)
 _SequencedRow = type[EvaluationRow] | type[EventRow] | type[LookRow] | type[VerdictRow]
 
 
@@ -277,6 +277,10 @@ class Store:
         """All evaluations, or those of one program."""
         return self._read(Evaluation, EvaluationRow, _of_program(EvaluationRow, program_id))
 
+    def scores(self) -> tuple[Score, ...]:
+        """The scores of all training runs that ended well, without all else they showed."""
+        return self._read(Score, EvaluationRow, [EvaluationRow.status == "ok"])
+
     def verdicts(self, program_id: str | None = None) -> tuple[Verdict, ...]:
         """All verdicts, or those on one program."""
         return self._read(Verdict, VerdictRow, _of_program(VerdictRow, program_id))
@@ -284,6 +288,16 @@ class Store:
     def looks(self, split: str | None = None) -> tuple[Look, ...]:
         """The ledger of looks, or those at one split."""
         return self._read(Look, LookRow, [] if split is None else [LookRow.split == split])
+
+    def looks_by_split(self) -> dict[str, int]:
+        """How often each split was looked at."""
+        query = (
+            select(LookRow.split, func.count().label("looks"))
+            .group_by(LookRow.split)
+            .order_by(LookRow.split)
+        )
+        with self._transaction() as connection:
+            return {row.split: row.looks for row in connection.execute(query)}
 
     def events(self) -> tuple[Event, ...]:
         """All events."""

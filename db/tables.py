@@ -185,6 +185,9 @@ class VerdictRow(Table):
     pairs: Mapped[int]
     seeds: Mapped[Seeds]
     decided_at: Mapped[datetime]
+    log_e: Mapped[float | None]
+    stopped: Mapped[Name | None]
+    is_sample: Mapped[bool]
 
 
 class LookRow(Table):
@@ -210,3 +213,73 @@ class EventRow(Table):
     at: Mapped[datetime]
     kind: Mapped[Name]
     detail: Mapped[Mapping[str, Any]]
+
+
+# -- confirmations (see db.confirmations) ---------------------------------------------------------
+
+
+class ConfirmationRow(Table):
+    """A confirmation that was begun: one look of the run at sealed text."""
+
+    __tablename__ = "confirmations"
+
+    number: Mapped[int] = mapped_column(primary_key=True)
+    program_id: Mapped[ProgramRef]
+    begun_at: Mapped[datetime]
+    plan: Mapped[Mapping[str, Any]]
+    facts: Mapped[Mapping[str, Any]]
+
+
+class ConfirmationSeedRow(Table):
+    """A seed spent on a confirmation; no two confirmations of a run share one."""
+
+    __tablename__ = "confirmation_seeds"
+
+    seq: Mapped[Seq]
+    seed: Mapped[Big] = mapped_column(unique=True)
+    number: Mapped[int] = mapped_column(ForeignKey("confirmations.number"))
+    part: Mapped[Name]
+
+
+class ConfirmationRunRow(Table):
+    """A training run made for a confirmation, of a program that need not be in the lineage."""
+
+    __tablename__ = "confirmation_runs"
+    __table_args__ = (
+        UniqueConstraint("number", "source", "size", "split", "steps", "horizon", "seed"),
+        CheckConstraint("(bpb IS NOT NULL) = (status = 'ok')", name="only_ok_has_bpb"),
+    )
+
+    seq: Mapped[Seq]
+    number: Mapped[int] = mapped_column(ForeignKey("confirmations.number"))
+    source: Mapped[Sha256]
+    size: Mapped[int]
+    split: Mapped[Name]
+    steps: Mapped[int]
+    horizon: Mapped[int]
+    seed: Mapped[Big]
+    status: Mapped[Name]
+    reason: Mapped[str]
+    line: Mapped[int | None]
+    bpb: Mapped[float | None]
+    curve: Mapped[Points]
+    gradient_norms: Mapped[Points]
+    resident_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    fingerprint: Mapped[str | None]
+    jail_cpu_s: Mapped[float]
+    train_cpu_s: Mapped[float]
+    wall_s: Mapped[float]
+    peak_memory_bytes: Mapped[Big]
+    sandbox_level: Mapped[int]
+    unsafe: Mapped[bool]
+    finished_at: Mapped[datetime]
+
+
+class ConfirmationReportRow(Table):
+    """What a finished confirmation came to."""
+
+    __tablename__ = "confirmation_reports"
+
+    number: Mapped[int] = mapped_column(ForeignKey("confirmations.number"), primary_key=True)
+    finished_at: Mapped[datetime]
+    report: Mapped[Mapping[str, Any]]

@@ -90,6 +90,25 @@ class Profile:
         heads = max(1, round(self.width / self.head_dim * depth / self.depth))
         return replace(self, depth=depth, width=heads * self.head_dim)
 
+    def with_size(self, doublings: int) -> Profile:
+        """Return the profile with depth and width doubled so often; negative halves them.
+
+        Depth stays at least 1 and width at least one head, in whole heads.
+
+        Raises:
+            ProfileError: the model is as small as it can be already.
+        """
+        factor = 2.0**doublings
+        heads = max(1, round(self.width / self.head_dim * factor))
+        depth = max(1, round(self.depth * factor))
+        sized = replace(self, depth=depth, width=heads * self.head_dim)
+        if doublings != 0 and sized == self:
+            raise ProfileError(
+                f"the model of profile {self.name} cannot be made smaller: it has {self.depth} "
+                f"layer of one head"
+            )
+        return sized
+
 
 def profile_names() -> list[str]:
     """List the profiles there are."""

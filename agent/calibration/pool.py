@@ -121,8 +121,11 @@ def read_pool(path: Path) -> Pool:
 
 
 def write_pool(pool: Pool, path: Path) -> None:
-    """Write a pool that `read_pool` reads back unchanged."""
-    path.write_text(json.dumps({"format": FORMAT, **asdict(pool)}, indent=1), encoding="utf-8")
+    """Write a pool that `read_pool` reads back unchanged, one comparison a line."""
+    fields = {"format": FORMAT, **asdict(pool)}
+    lines = ",\n  ".join(json.dumps(comparison) for comparison in fields.pop("comparisons"))
+    head = json.dumps(fields, indent=1).removesuffix("\n}")
+    path.write_text(f'{head},\n "comparisons": [\n  {lines}]}}\n', encoding="utf-8")
 
 
 def pool_of(evaluations: Iterable[Evaluation], *, steps: int, origin: str) -> Pool:

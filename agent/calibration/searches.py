@@ -15,19 +15,17 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 
+from agent.calibration.claims import CONFIRMATION_PAIRS, is_claimed
 from agent.calibration.noise import Noise, draw
 from agent.calibration.operating import Rate, rate_of
 from agent.calibration.rules import Outcome, Rule
-from agent.statistics.multiplicity import claim_level
 
 __all__ = ["Searches", "World", "search"]
 
 Array = NDArray[np.float64]
 
 SECONDS_PER_HOUR = 3600.0
-CONFIRMATION_PAIRS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,17 +126,11 @@ def _move_on(state: _State, going: NDArray[np.intp], effects: Array, outcome: Ou
 
 
 def _confirmed(state: _State, world: World, rng: np.random.Generator) -> Array:
-    """Return the claimed gains, 0 where there is no claim; a first champion is not confirmed.
-
-    It is `agent.statistics.multiplicity.claim` of the first confirmation, for many runs at once.
-    """
+    """Return the claimed gains, 0 where there is no claim; a first champion is not confirmed."""
     differences = draw(world.noises, state.level, CONFIRMATION_PAIRS, rng).differences
-    mean = differences.mean(axis=1)
-    error = differences.std(axis=1, ddof=1) / math.sqrt(CONFIRMATION_PAIRS)
-    critical = float(stdtrit(CONFIRMATION_PAIRS - 1, 1.0 - claim_level(1)))
-    holds = (state.promoted > 0) & (mean < -critical * error)
+    holds = (state.promoted > 0) & is_claimed(differences, 1)
     state.used[state.promoted > 0] += 2 * CONFIRMATION_PAIRS
-    return np.where(holds, -mean, 0.0)
+    return np.where(holds, -differences.mean(axis=1), 0.0)
 
 
 def _summary(name: str, state: _State, confirmed: Array, world: World) -> Searches:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from agent.calibration.claims import false_claims
 from agent.calibration.noise import Noise, noises_of
-from agent.calibration.operating import Point, characteristics, unpaired_runs_needed
+from agent.calibration.operating import Point, Rate, characteristics, unpaired_runs_needed
 from agent.calibration.pool import Pool
 from agent.calibration.rules import (
     Rule,
@@ -21,7 +22,7 @@ from agent.calibration.rules import (
 from agent.calibration.searches import Searches, World, search
 from agent.statistics.paired_test import Design
 
-__all__ = ["Calibration", "Compute", "Plan", "Replayed", "calibrate"]
+__all__ = ["CONFIRMATIONS", "Calibration", "Compute", "Plan", "Replayed", "calibrate"]
 
 # What candidates amount to: the effects of all 143 candidates that one search of 40-step runs
 # raced with random mutations, shrunken (`agent.statistics.shrinkage`), sorted, and averaged in 40
@@ -36,6 +37,9 @@ EFFECTS_BPB = (
 # Powers to compare tests at: the usual one, and what stands for certainty, which no number of
 # runs reaches.
 USUAL_POWER, HIGHEST_POWER = 0.9, 0.999
+
+# Looks at sealed text of a run that finds nothing and goes on trying.
+CONFIRMATIONS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +65,7 @@ class Plan:
     paired_sd_bpb: float | None = None
     threshold_bpb: float = 0.005
     trials: int = 10_000
-    searches: int = 2_000
+    searches: int = 10_000
     budget_runs: int = 400
     effects_bpb: tuple[float, ...] = EFFECTS_BPB
 
@@ -109,14 +113,24 @@ class Compute:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """Everything measured on one pool; `simulated` if the pool's noise was made up."""
+    """Everything measured on one pool; `simulated` if the pool's noise was made up.
+
+    The two error rates of the judge, kept apart: how many candidates without a gain are promoted
+    is its first point. What runs with nothing to find claim is in its searches `of_nothing`, for
+    one confirmation; `false_claims` counts those that confirm `CONFIRMATIONS` programs. All rest
+    on the tails of the noise, of which comparisons on a handful of seeds know little: `seeds` has
+    the fewest and the most of any.
+    """
 
     origin: str
     simulated: bool
+    alpha: float
     comparisons: int
+    seeds: tuple[int, int]
     trials: int
     replayed: tuple[Replayed, ...]
     compute: Compute
+    false_claims: Rate
 
 
 def calibrate(pool: Pool, plan: Plan, *, seed: int) -> Calibration:
@@ -140,14 +154,23 @@ def calibrate(pool: Pool, plan: Plan, *, seed: int) -> Calibration:
         _replay(rule, world, plan, np.random.default_rng([seed, number]))
         for number, rule in enumerate(_rules(plan))
     )
+    sizes = [len(noise.difference) for noise in noises]
     return Calibration(
         origin=pool.origin,
         simulated=pool.simulated,
+        alpha=plan.design.alpha,
         comparisons=len(noises),
+        seeds=(min(sizes), max(sizes)),
         trials=plan.trials,
         replayed=replayed,
         compute=_compute(
             noises, replayed[0].points, plan, np.random.default_rng([seed, len(replayed)])
+        ),
+        false_claims=false_claims(
+            noises,
+            confirmations=CONFIRMATIONS,
+            runs=plan.trials,
+            rng=np.random.default_rng([seed, len(replayed) + 1]),
         ),
     )
 

@@ -30,13 +30,13 @@ async def crown_seed_program(bench: Bench) -> tuple[Verdict, Verdict]:
         BudgetSpentError: a run could not be paid for.
     """
     program = bench.seed_program
-    smoked = await smoke(bench, program)
+    smoked = await smoke(bench, program, champion=program)
     if smoked.decision == Decided.REJECT:
         raise SeedProgramError(
             f"the seed program failed over {SMOKE_STEPS} steps: {smoked.reason}; this profile's "
             "schedules or this machine's sandbox cannot carry a run"
         )
-    seed = next(race_seeds(bench.run_seed, program.id))
+    seed = next(race_seeds(bench.run_seed, program.id, season=0))
     measured = await bench.evaluator.measure(
         Training(program=program, stage=Stage.BASELINE, steps=bench.steps, seed=seed)
     )

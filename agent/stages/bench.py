@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agent.budget import Clock
 from agent.evaluations import Evaluator
-from agent.sequential import Effect
+from agent.foresight import SAMPLE_SHARE
+from agent.guardrails import Guardrails
 from agent.stage import Decided, Stage
+from agent.statistics.paired_test import Design, Effect
 from db.records import Program, Verdict
 
 __all__ = ["Bench", "Comparison", "conclude"]
@@ -19,7 +21,8 @@ __all__ = ["Bench", "Comparison", "conclude"]
 class Bench:
     """The means of judging, common to all candidates of a run.
 
-    `steps` is the full horizon of a training run.
+    `steps` is the full horizon of a training run, `design` the test that ends a race, and
+    `sample_share` the share of programs that go on whatever their screen says.
     """
 
     run_seed: int
@@ -27,15 +30,25 @@ class Bench:
     seed_program: Program
     evaluator: Evaluator
     clock: Clock
+    design: Design = field(default_factory=Design)
+    guardrails: Guardrails = field(default_factory=Guardrails)
+    sample_share: float = SAMPLE_SHARE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """The evidence of a paired stage."""
+    """The evidence of a paired stage.
+
+    `log_e` and `stopped` are for pairs that were tested; `is_sample` for a program that went on
+    whatever it scored.
+    """
 
     reference_id: str
     effect: Effect | None = None
     seeds: Sequence[int] = ()
+    log_e: float | None = None
+    stopped: str | None = None
+    is_sample: bool = False
 
 
 def conclude(
@@ -69,6 +82,9 @@ def conclude(
         pairs=effect.pairs if effect else 0,
         seeds=tuple(comparison.seeds) if comparison else (),
         decided_at=bench.clock(),
+        log_e=comparison.log_e if comparison else None,
+        stopped=comparison.stopped if comparison else None,
+        is_sample=comparison is not None and comparison.is_sample,
     )
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 
-from agent.evaluations import Training
+from agent.evaluations import Measured, Training
+from agent.guardrails import Spent
+from agent.seeds import is_first
 from agent.stage import Stage
 from agent.stages.bench import Bench
 from db.records import Program
@@ -29,6 +31,8 @@ class Pairing:
         reference: what the candidate is compared with.
         seeds: the seeds of the pairs so far.
         differences: candidate minus reference in bits per byte, one per seed.
+        spent: what the candidate's runs cost, one per seed.
+        reference_spent: what the reference's runs cost.
     """
 
     def __init__(
@@ -37,6 +41,8 @@ class Pairing:
         self.reference = reference
         self.seeds: list[int] = []
         self.differences: list[float] = []
+        self.spent: list[Spent] = []
+        self.reference_spent: list[Spent] = []
         self._bench = bench
         self._candidate = candidate
         self._upcoming = seeds
@@ -54,21 +60,29 @@ class Pairing:
         """
         while len(self.differences) < pairs:
             seed = next(self._upcoming)
-            # The candidate first: its rivals wait for the same run of the reference, and two
-            # candidates at the same seed would otherwise keep one worker between them.
-            candidate = await self._bench.evaluator.measure(
-                Training(program=self._candidate, stage=stage, steps=steps, seed=seed)
-            )
+            candidate, reference = await self._pair(seed, stage, steps)
             if candidate.bpb is None:
                 raise PairingError(f"{candidate.status}: {candidate.reason}")
-            reference = await self._bench.evaluator.measure(
-                Training(program=self.reference, stage=stage, steps=steps, seed=seed)
-            )
             if reference.bpb is None:
                 self._pass_over(seed, reference.reason)
                 continue
             self.seeds.append(seed)
             self.differences.append(candidate.bpb - reference.bpb)
+            self.spent.append(candidate.spent)
+            self.reference_spent.append(reference.spent)
+
+    async def _pair(self, seed: int, stage: Stage, steps: int) -> tuple[Measured, Measured]:
+        """Train both on a seed, in an order drawn by lot; known runs are not trained again.
+
+        A machine that warms up or fills up then favours neither.
+        """
+        programs = self._candidate, self.reference
+        found: dict[str, Measured] = {}
+        for program in programs if is_first(seed, self._candidate.id) else programs[::-1]:
+            found[program.id] = await self._bench.evaluator.measure(
+                Training(program=program, stage=stage, steps=steps, seed=seed)
+            )
+        return found[self._candidate.id], found[self.reference.id]
 
     def _pass_over(self, seed: int, reason: str) -> None:
         self._failures += 1

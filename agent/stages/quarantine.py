@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from statistics import fmean
 
+from agent.effects import paired_effect
 from agent.seeds import quarantine_seeds, secret_steps
-from agent.sequential import paired_effect
 from agent.stage import Decided, Stage
 from agent.stages.bench import Bench, Comparison, conclude
 from agent.stages.pairing import Pairing, PairingError

@@ -1,12 +1,16 @@
-"""The screen: one short pair, to spare the race what is clearly worse or nothing new."""
+"""The screen: one short pair, to spare the race what is clearly worse or nothing new.
+
+Being nothing new is a fact. Being worse is a forecast, and rejects only where the screen's
+forecasts were found to be good (`agent.foresight`), and not those whom the lot spares.
+"""
 
 from __future__ import annotations
 
 from collections.abc import MutableMapping
 
+from agent.effects import single_pair
 from agent.evaluations import Measured, Training
 from agent.seeds import screen_seed
-from agent.sequential import single_pair
 from agent.stage import Decided, Stage
 from agent.stages.bench import Bench, Comparison, conclude
 from agent.stages.smoke import SMOKE_STEPS
@@ -30,12 +34,25 @@ def screen_steps(steps: int) -> int:
 
 
 async def screen(
-    bench: Bench, candidate: Program, incumbent: Program, behaviours: Behaviours
+    bench: Bench,
+    candidate: Program,
+    incumbent: Program,
+    behaviours: Behaviours,
+    *,
+    may_prune: bool,
 ) -> Verdict:
     """Compare with the incumbent on one common seed at a quarter of the horizon.
 
     A candidate that comes to the very weights of a known program does what that one does, and is
     not trained further.
+
+    Args:
+        bench: the means of judging.
+        candidate: what is judged.
+        incumbent: what it is compared with.
+        behaviours: what is known of other programs; this one's is added.
+        may_prune: whether being far behind is a reason to reject. If not, the candidate is one of
+            those that show what the screen foretells.
 
     Raises:
         BudgetSpentError: a run could not be paid for.
@@ -61,12 +78,22 @@ async def screen(
     else:
         difference = measured.bpb - reference.bpb
         comparison = Comparison(
-            reference_id=incumbent.id, effect=single_pair(difference), seeds=(seed,)
+            reference_id=incumbent.id,
+            effect=single_pair(difference),
+            seeds=(seed,),
+            is_sample=not may_prune,
         )
-        finding = (Decided.PASS, f"near enough: {difference:+.4f} bpb after {steps} steps")
-        if difference > SCREEN_MARGIN_BPB:
-            finding = (Decided.REJECT, f"far behind: {difference:+.4f} bpb after {steps} steps")
+        finding = _finding(difference, steps, may_prune=may_prune)
     return conclude(bench, candidate, Stage.SCREEN, finding, comparison)
+
+
+def _finding(difference: float, steps: int, *, may_prune: bool) -> tuple[Decided, str]:
+    measured = f"{difference:+.4f} bpb after {steps} steps"
+    if difference <= SCREEN_MARGIN_BPB:
+        return Decided.PASS, f"near enough: {measured}"
+    if may_prune:
+        return Decided.REJECT, f"far behind: {measured}"
+    return Decided.PASS, f"spared: far behind, {measured}, and goes on to show what that means"
 
 
 def _twin(program: Program, seed: int, measured: Measured, behaviours: Behaviours) -> str | None:

@@ -42,7 +42,10 @@ def lineage_of(folder: Path) -> dict[str, list[Any]]:
                 for e in store.evaluations()
             ],
             "verdicts": [
-                (v.program_id, v.stage, v.decision, v.reason, v.reference_id, v.effect_bpb, v.seeds)
+                (
+                    *(v.program_id, v.stage, v.decision, v.reason, v.reference_id, v.effect_bpb),
+                    *(v.seeds, v.log_e, v.stopped, v.is_sample),
+                )
                 for v in store.verdicts()
             ],
             "committed": [store.commit_of(p.id) is not None for p in store.programs()],

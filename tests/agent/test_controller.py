@@ -223,7 +223,7 @@ async def test_a_race_win_that_does_not_hold_on_fresh_seeds_is_no_promotion(
     tmp_path: Path,
 ) -> None:
     lucky_source = set_knobs(SEED_SOURCE, {"MUON.lr": 0.03})
-    fresh = set(itertools.islice(race_seeds(1, digest(lucky_source)), 4))
+    fresh = set(itertools.islice(race_seeds(1, digest(lucky_source), season=0), 4))
 
     def lucky(job: Job) -> Outcome:
         """Score one program far too well, except on the fresh seeds."""
@@ -263,17 +263,40 @@ async def test_the_smoke_test_begins_a_run_of_the_full_horizon(tmp_path: Path) -
     assert {job.horizon for job in pool.jobs if job.steps != SMOKE_STEPS} == {None}
 
 
-async def test_a_clearly_worse_program_is_screened_out_after_one_short_pair(
+# Candidates whose order in the screen is that in the race; the last is far behind.
+TELLING = (0.019, 0.018, 0.015, 0.012, 0.01, 0.008, 0.006, 0.005, 0.004, 0.003, 0.002)
+
+
+async def test_a_clearly_worse_program_is_screened_out_once_the_screen_has_proved_itself(
     tmp_path: Path,
 ) -> None:
-    folder = tmp_path / "run"
-    await search(folder, settings(budget_evals=10), parts(FakePool(), ScriptedProposer(0.002)))
+    folder, chosen = tmp_path / "run", settings(budget_evals=400, sample_share=0.0)
+    await search(folder, chosen, parts(FakePool(), ScriptedProposer(*TELLING)))
 
     with Store.open(folder) as store:
-        last = [v for v in store.verdicts() if v.ordinal == 1][-1]
-        runs = store.evaluations(last.program_id)
-    assert (last.stage, last.decision) == ("screen", "reject")
+        verdicts = store.verdicts()
+        first = [v for v in verdicts if v.ordinal == TELLING.index(0.01) + 1]
+        last = [v for v in verdicts if v.ordinal == len(TELLING)]
+        runs = store.evaluations(last[-1].program_id)
+    assert [(v.stage, v.is_sample) for v in first] == [
+        ("smoke", True),
+        ("screen", True),
+        ("race", False),
+    ]
+    assert [(v.stage, v.decision) for v in last] == [("smoke", "pass"), ("screen", "reject")]
     assert [run.steps for run in runs] == [8, 10]
+
+
+async def test_a_program_spared_by_the_lot_is_raced_however_far_behind_it_is(
+    tmp_path: Path,
+) -> None:
+    folder, chosen = tmp_path / "run", settings(budget_evals=400, sample_share=1.0)
+    await search(folder, chosen, parts(FakePool(), ScriptedProposer(*TELLING)))
+
+    with Store.open(folder) as store:
+        last = [v for v in store.verdicts() if v.ordinal == len(TELLING)]
+    assert [v.stage for v in last] == ["smoke", "screen", "race"]
+    assert last[1].reason.startswith("spared: far behind")
 
 
 async def test_a_seed_program_that_does_not_train_refuses_the_run(tmp_path: Path) -> None:
@@ -374,7 +397,7 @@ async def test_a_proposer_is_told_why_earlier_candidates_failed(tmp_path: Path) 
     await search(tmp_path / "run", settings(budget_evals=12), parts(FakePool(), proposer))
 
     assert proposer.heard[0] == "lr 0.45: diverged: the loss grew to 9.0 at step 3"
-    assert proposer.heard[1].startswith("lr 0.002: far behind")
+    assert proposer.heard[1].startswith("lr 0.002: not better: little chance of a win")
 
 
 async def test_a_program_promoted_meanwhile_has_to_be_beaten_too(tmp_path: Path) -> None:
@@ -534,7 +557,7 @@ async def test_a_screen_too_good_to_be_true_is_refused_before_the_race(tmp_path:
 
 
 async def test_a_race_too_good_to_be_true_is_refused_before_the_gates(tmp_path: Path) -> None:
-    raced = set(itertools.islice(race_seeds(1, digest(SEED_SOURCE)), 8))
+    raced = set(itertools.islice(race_seeds(1, digest(SEED_SOURCE), season=0), 24))
 
     def lucky(job: Job) -> Outcome:
         return much_better(job) if job.seed in raced else scored(job)
@@ -561,3 +584,38 @@ async def test_a_race_winner_that_ignores_its_gradients_is_refused_before_replic
     assert [v.stage for v in verdicts] == ["smoke", "screen", "race", "gates"]
     assert verdicts[-1].decision == "reject"
     assert verdicts[-1].reason.startswith("ignores gradients: ")
+
+
+async def test_a_champions_runs_are_made_anew_when_its_season_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.stages.race.SEASON", 2)
+    folder = tmp_path / "run"
+    proposer = ScriptedProposer(0.019, 0.018, 0.015, 0.012)
+
+    await search(folder, settings(budget_evals=60), parts(FakePool(), proposer))
+
+    with Store.open(folder) as store:
+        races = [v for v in store.verdicts() if v.stage == "race"]
+    first, second, third, fourth = [set(race.seeds) for race in races[:4]]
+    assert first & second
+    assert third & fourth
+    assert not (first | second) & (third | fourth)
+    assert third <= set(itertools.islice(race_seeds(1, digest(SEED_SOURCE), season=1), 24))
+
+
+async def test_a_program_refused_for_its_price_has_no_children(tmp_path: Path) -> None:
+    def dear(job: Job) -> Outcome:
+        return replace(scored(job), jail_cpu_s=0.01 if job.source == SEED_SOURCE else 0.03)
+
+    folder, chosen = tmp_path / "run", settings(budget_evals=80)
+    await search(folder, chosen, parts(FakePool(dear), ScriptedProposer(0.08)))
+
+    with (
+        Store.open(folder) as store,
+        open_session(store, folder, settings(budget_evals=1), parts(FakePool())) as session,
+    ):
+        last = [v for v in store.verdicts() if v.ordinal == 1][-1]
+        members = [member.ordinal for member in session.lineage.population.members]
+    assert (last.stage, last.stopped) == ("replicate", "guardrail")
+    assert members == [0]

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from agent.display import TrainingView, View, describe_champion, log_progress, render, view_of
-from agent.sequential import Effect
+from agent.effects import Effect
 from agent.session import create_run, open_session
 from agent.stage import Decided
 from agent.tally import Note

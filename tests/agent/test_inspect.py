@@ -170,3 +170,43 @@ def test_runs_under_changed_conditions_are_shown_as_such(cheated: Path) -> None:
 
     for part in ("gates, zero gradients", "8 of 40", "8 of 41", "ignores gradients: "):
         assert part in text
+
+
+def test_the_evidence_of_a_promotion_is_raw_and_shrunken_and_counted_among_all(run: Path) -> None:
+    text = shown(str(run), "evidence")
+
+    row = next(line for line in text.splitlines() if line.lstrip().startswith("#1 "))
+    with Store.open(run, exclusive=False) as store:
+        tests = [v for v in store.verdicts(best_id(run)) if v.log_e is not None]
+        looks = len(store.evaluations())
+    against_champion = [v for v in tests if v.stage in {"race", "replicate"}]
+    assert f"{sum(v.log_e or 0.0 for v in against_champion):.1f}" in row
+    assert f", {sum(v.pairs for v in against_champion)} " in row
+    assert row.count("[") == 1
+    assert "x1.00" in row
+    assert "Of 1 promotion, " in text
+    assert f"search {looks}" in text
+
+
+def test_the_stages_are_shown_with_what_they_foretell_save_and_refuse(run: Path) -> None:
+    text = shown(str(run), "stages")
+
+    assert "too few to say" in text
+    assert "CPU time at most x2 and memory at most x1.5" in text
+    with Store.open(run, exclusive=False) as store:
+        races = [v for v in store.verdicts() if v.stage == "race"]
+    assert f"{len(races)} race" in text
+    assert f"{sum(v.pairs for v in races)} pairs instead of the {24 * len(races)} of" in text
+
+
+def test_a_run_without_a_race_has_no_evidence_and_says_so(tmp_path: Path) -> None:
+    together = parts(FakePool(), ScriptedProposer(0.08))
+    asyncio.run(search(tmp_path / "run", settings(budget_evals=4), together))
+
+    assert "No candidate was raced yet" in shown(str(tmp_path / "run"), "evidence")
+    assert "too few to say" in shown(str(tmp_path / "run"), "stages")
+
+
+@pytest.mark.parametrize("view", ["evidence", "stages"])
+def test_no_figure_of_the_judging_is_cut_at_80_columns(run: Path, view: str) -> None:
+    assert "…" not in shown(str(run), view, columns=80)

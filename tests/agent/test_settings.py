@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from agent.guardrails import Guardrails
 from agent.settings import SettingsError, load_settings, resume_settings, to_toml
+from agent.statistics.paired_test import Design
 
 
 def config(folder: Path, text: str) -> Path:
@@ -58,6 +60,12 @@ def test_settings_survive_being_written_and_read_back(tmp_path: Path) -> None:
         ({"scope": "muom"}, "scope cannot be 'muom': .*'muon'"),
         ({"scope": ","}, "scope cannot be .*: name at least one scope"),
         ({"required_sandbox": "S9"}, "required_sandbox cannot be 'S9'"),
+        ({"max_pairs": 3}, "max_pairs cannot be 3: 3 pairs cannot be accepted at alpha 0.05"),
+        ({"max_pairs": 0}, "max_pairs cannot be 0"),
+        ({"smallest_gain": -0.1}, "smallest_gain cannot be -0.1"),
+        ({"sample_share": 1.5}, "sample_share cannot be 1.5"),
+        ({"max_cpu_ratio": 0.5}, "max_cpu_ratio cannot be 0.5"),
+        ({"max_setback": 0.0}, "max_setback cannot be 0.0"),
         ({"device": "gpu0"}, "device cannot be 'gpu0': there are cpu, cuda, cuda:0, cuda:1"),
     ],
 )
@@ -134,3 +142,24 @@ def test_workers_are_asked_for_what_the_settings_say() -> None:
 
     assert (spec.profile, spec.required_level, spec.data_path) == ("micro", 1, "text")
     assert (spec.compile, spec.unsafe, spec.device) == (True, False, "cpu")
+
+
+def test_the_test_and_the_guardrails_are_what_the_settings_say() -> None:
+    settings = load_settings(
+        {"max_pairs": 9, "smallest_gain": 0.001, "max_cpu_ratio": 1.5, "max_setback": 0.2}
+    )
+
+    assert settings.design == Design(max_pairs=9, smallest_gain_bpb=0.001)
+    assert settings.guardrails == Guardrails(max_cpu_ratio=1.5, max_setback_bpb=0.2)
+    assert load_settings({}).design == Design()
+    assert load_settings({}).guardrails == Guardrails()
+
+
+def test_a_run_recorded_before_there_were_guardrails_resumes_with_the_defaults() -> None:
+    recorded = load_settings({"seed": 8}).model_dump(mode="json")
+    for name in ("max_pairs", "smallest_gain", "sample_share", "max_cpu_ratio", "max_setback"):
+        del recorded[name]
+
+    settings = resume_settings(recorded, {})
+
+    assert (settings.design, settings.guardrails) == (Design(), Guardrails())

@@ -23,7 +23,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "m9001"
-down_revision = "m0002"
+down_revision = "m0004"
 
 def upgrade():
     op.create_table("extra", sa.Column("seq", sa.Integer, primary_key=True))
@@ -125,6 +125,34 @@ def test_runs_from_before_altered_gradients_keep_their_scores_and_learn_their_ho
     assert [e.evidence for e in found] == [None, None]
 
 
+OLD_VERDICT = """
+    INSERT INTO verdicts VALUES (1, 'p', 'race', 0, 'reject', 'not better: x', NULL, 0.002, -0.001,
+        0.005, 4, '[1, 2, 3, 4]', '2026-01-01 00:00:00')
+"""
+
+
+def test_verdicts_from_before_sequential_tests_are_of_no_sample_and_without_an_e_value(
+    tmp_path: Path,
+) -> None:
+    engine = connect(tmp_path / DATABASE, writable=True)
+    with engine.begin() as connection:
+        migrate(connection, at_version(tmp_path, "m0002"))
+        connection.exec_driver_sql(
+            "INSERT INTO runs VALUES ('run', '2026-01-01 00:00:00', 1, '{}', '{}')"
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO programs VALUES (1, 'p', 0, '', NULL, 'n', '2026-01-01', NULL)"
+        )
+        connection.exec_driver_sql(OLD_VERDICT)
+    engine.dispose()
+
+    with Store.open(tmp_path) as store:
+        (found,) = store.verdicts()
+
+    assert (found.effect_bpb, found.pairs, found.seeds) == (0.002, 4, (1, 2, 3, 4))
+    assert (found.log_e, found.stopped, found.is_sample) == (None, None, False)
+
+
 def test_an_upgraded_database_refuses_what_a_new_one_does(tmp_path: Path, engine: Engine) -> None:
     with engine.begin() as connection:
         migrate(connection, at_version(tmp_path, "m0001"))
@@ -157,7 +185,7 @@ def test_an_older_database_is_not_read_without_being_upgraded(
     with engine.begin() as connection:
         migrate(connection)
 
-    with engine.begin() as connection, pytest.raises(StoreError, match=r"m0002.*m9001.*resume"):
+    with engine.begin() as connection, pytest.raises(StoreError, match=r"m0004.*m9001.*resume"):
         require_current(connection, migrations_of_tomorrow(tmp_path))
 
 

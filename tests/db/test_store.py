@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy.exc import StatementError
 
-from db.records import Evaluation, Event, Look
+from db.records import Evaluation, Event, Look, Score
 from db.sources import deflate, inflate
 from db.store import DATABASE, RecordError, Store, StoreError
 from tests.db.builders import START, after, evaluation, program, proposal, run, verdict
@@ -374,6 +374,43 @@ def test_every_evaluation_is_a_look_at_its_split(seeded: Store) -> None:
         at=after(60), program_id=program().id, split="sealed", stage="confirm", steps=400, seed=9
     )
     assert len(seeded.looks()) == 2
+
+
+def test_looks_are_counted_by_split(seeded: Store) -> None:
+    for seed, split in enumerate(("search", "sealed", "search")):
+        seeded.add_evaluation(evaluation(program().id, split=split, seed=seed))
+
+    assert seeded.looks_by_split() == {"search": 2, "sealed": 1}
+
+
+def test_scores_are_those_of_the_runs_that_ended_well(seeded: Store) -> None:
+    seeded.add_evaluation(evaluation(program().id, seed=3, gradients="zero", horizon=800))
+    seeded.add_evaluation(evaluation(program().id, seed=4, status="nan", bpb=None))
+
+    assert seeded.scores() == (
+        Score(
+            program_id=program().id,
+            stage="screen",
+            split="search",
+            steps=400,
+            horizon=800,
+            gradients="zero",
+            seed=3,
+            bpb=1.0625,
+            jail_cpu_s=1.5,
+            peak_memory_bytes=3 << 30,
+        ),
+    )
+
+
+def test_what_a_sequential_test_came_to_is_kept_with_its_verdict(seeded: Store) -> None:
+    tested = verdict(program().id, log_e=-1.25, stopped="futile", is_sample=True)
+
+    seeded.add_verdict(tested)
+    seeded.add_verdict(verdict(program().id))
+
+    assert seeded.verdicts() == (tested, verdict(program().id))
+    assert [v.log_e for v in seeded.verdicts()] == [-1.25, None]
 
 
 def test_counts_are_those_of_the_records(seeded: Store) -> None:

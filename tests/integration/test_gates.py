@@ -13,9 +13,9 @@ import pytest
 import pytest_asyncio
 import torch
 
+from agent.effects import single_pair
 from agent.operators.proposer import OperatorsProposer
 from agent.proposals import Brief, ParentView
-from agent.sequential import single_pair
 from agent.stage import Decided, Stage
 from agent.stages.bench import Comparison, conclude
 from agent.stages.gating import pass_gates

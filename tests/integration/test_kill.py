@@ -47,7 +47,10 @@ def _lineage(runs: Path) -> dict[str, Any]:
                 for e in store.evaluations()
             ],
             "verdicts": [
-                (v.program_id, v.stage, v.decision, v.reason, v.effect_bpb, v.seeds)
+                (
+                    *(v.program_id, v.stage, v.decision, v.reason, v.effect_bpb, v.seeds),
+                    *(v.log_e, v.stopped, v.is_sample),
+                )
                 for v in store.verdicts()
             ],
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,26 @@ def test_the_width_follows_the_depth(depth: int, width: int) -> None:
     resized = load_profile("cpu").with_depth(depth)
 
     assert (resized.depth, resized.width) == (depth, width)
+
+
+@pytest.mark.parametrize(
+    ("doublings", "depth", "width"), [(-1, 1, 32), (0, 2, 64), (1, 4, 128), (2, 8, 256)]
+)
+def test_a_size_up_doubles_depth_and_width_and_nothing_else(
+    doublings: int, depth: int, width: int
+) -> None:
+    usual = load_profile("cpu")
+
+    sized = usual.with_size(doublings)
+
+    assert sized == replace(usual, depth=depth, width=width)
+
+
+def test_a_model_of_one_head_and_layer_cannot_be_smaller() -> None:
+    least = replace(load_profile("micro"), width=16)
+
+    with pytest.raises(ProfileError, match="cannot be made smaller"):
+        least.with_size(-1)
 
 
 def test_sizes_that_do_not_fit_the_model_are_a_profile_error(

@@ -63,7 +63,7 @@ def test_the_tables_say_what_they_rest_on_and_name_every_rule() -> None:
 
     text = tables(found)
 
-    assert text.startswith("made up: made-up noise of 3 comparisons, 400 trials per figure")
+    assert text.startswith("made up: made-up noise of 3 comparisons on 40 seeds, 400 trials")
     assert all(text.count(f"| {one.rule} |") == 3 for one in found.replayed)
     widths = {line.count("|") for line in text.splitlines() if "gain 0.005" in line}
     assert widths == {4}

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
+from agent.effects import single_pair
 from agent.seeds import quarantine_seeds
-from agent.sequential import single_pair
 from agent.stage import Decided, Stage
 from agent.stages.bench import Comparison, conclude
 from agent.stages.quarantine import (
