@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import time
+from importlib.metadata import version
 
 import torch
 
@@ -102,7 +103,11 @@ def _report(spec: WorkerSpec, evaluator: Evaluator, zygote: Zygote) -> WorkerRea
     return evaluator.describe(
         sandbox_level=report.level,
         capabilities=report.capabilities,
-        versions={"python": sys.version.split()[0], "torch": torch.__version__},
+        versions={
+            "python": sys.version.split()[0],
+            "torch": torch.__version__,
+            "pytorch-optimizer": version("pytorch-optimizer"),
+        },
     )
 
 

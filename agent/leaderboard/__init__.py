@@ -1,0 +1,1 @@
+"""Rank well-known optimizers, each tuned with the same budget."""

@@ -1,0 +1,1 @@
+"""Give any optimizer the same budget for the tuning of its knobs."""
