@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sandbox.jail_process import SandboxFailure, Zygote
-from sandbox.levels import HIGHEST_LEVEL, parse_level
+from sandbox.levels import ELSEWHERE, HIGHEST_LEVEL, parse_level
 from sandbox.probe import ProbeReport, probe
 from sandbox.seccomp import is_tested
 
@@ -50,7 +50,7 @@ def check(required: int = 2) -> int:
     if sys.platform != "linux":
         console.print(
             f"S0: nothing is isolated on {sys.platform}. Jails are made of Landlock, seccomp and "
-            "namespaces: use Linux, a virtual machine or a container of it."
+            f"namespaces: {ELSEWHERE}."
         )
         return 1
     try:

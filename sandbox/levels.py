@@ -14,6 +14,7 @@ from sandbox.confine import ALL_LAYERS, Layer
 
 __all__ = [
     "CAPABILITIES",
+    "ELSEWHERE",
     "HIGHEST_LEVEL",
     "Capability",
     "level_of",
@@ -52,6 +53,7 @@ _CONTROL_GROUP = (
     "run as root with writable control groups, or in a group of your own: systemd-run --user "
     "--scope -p Delegate=yes, with the controllers memory and pids enabled for its subgroups"
 )
+ELSEWHERE = "use Linux, a virtual machine or a container of it"
 _NOTHING: frozenset[Layer] = frozenset()
 
 CAPABILITIES = (

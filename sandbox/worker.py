@@ -23,6 +23,7 @@ from sandbox.confine import die_with_parent
 from sandbox.evaluator import Evaluator, UnusableConfigurationError
 from sandbox.jail_process import SandboxFailure, Zygote
 from sandbox.jobs import WorkerReady, WorkerSpec
+from sandbox.levels import ELSEWHERE
 from sandbox.probe import probe
 from sandbox.wire import (
     MESSAGE_OUTCOME,
@@ -61,6 +62,10 @@ class _Channel:
 
 def main() -> int:
     """Start up, report ready or refuse, then carry out jobs until the input ends."""
+    if sys.platform != "linux":
+        refusal = f"jails are made of what Linux offers, and this is {sys.platform}: {ELSEWHERE}"
+        _Channel().send(encode_message(MESSAGE_REFUSED, message=refusal))
+        return 2
     die_with_parent(int(sys.argv[2]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the controller's to act on
     keep_freed_memory()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -77,3 +79,17 @@ def test_at_the_required_level_the_worker_starts(monkeypatch: pytest.MonkeyPatch
     facts = _start(monkeypatch, _report_of("", ()), WorkerSpec(required_level=4))
 
     assert facts["sandbox_level"] == 4
+
+
+def test_on_a_system_without_jails_the_worker_refuses_in_one_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sent: list[bytes] = []
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(worker, "_Channel", lambda: SimpleNamespace(send=sent.append))
+
+    code = worker.main()
+
+    assert code == 2
+    assert b"refused" in sent[0]
+    assert b"this is darwin: use Linux" in sent[0]
