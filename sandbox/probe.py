@@ -232,7 +232,8 @@ def _inside(
     jail = _start(zygote, layers, acts)
     answer = _read_report(jail, lines=1 + len(acts))
     jail.drain_output(Limits().output_keep_bytes)
-    has_survivors = jail.has_survivors(_SURVIVAL_S if layers else _CONTROL_S)
+    should_hold = Layer.PROCESS_TABLE in layers & zygote.layers
+    has_survivors = jail.has_survivors(_SURVIVAL_S if should_hold else _CONTROL_S)
     report = jail.kill()
     first, *others = answer.split(b"\n")[:-1] or [b""]
     if not first:
