@@ -40,7 +40,7 @@ __all__ = ["controller_cost", "measure"]
 SIZES = (100, 10_000)
 WINDOW = 100  # candidates timed at each size
 REACH_MS = 5.0
-RUNS_EACH = 4  # smoke, screen, two pairs
+RUNS_EACH = 5  # smoke, screen, two pairs, and the share of a season's new reference runs
 STEPS = 400
 
 READY = WorkerReady(
