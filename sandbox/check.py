@@ -11,10 +11,11 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from sandbox.jail_process import SandboxFailure, Zygote
+from sandbox.jail_process import SandboxFailure
 from sandbox.levels import ELSEWHERE, HIGHEST_LEVEL, parse_level
 from sandbox.probe import ProbeReport, probe
 from sandbox.seccomp import is_tested
+from sandbox.zygote_process import Zygote
 
 __all__ = ["app", "check"]
 

@@ -38,7 +38,7 @@ from nanochat.model import GPT
 from nanochat.profiles import Profile, ProfileError, load_profile
 from nanochat.validation import validate
 from sandbox.altered import AlteredGradients, jail_seed
-from sandbox.jail_process import ExitReport, JailFailure, SandboxFailure, Zygote, memory_file
+from sandbox.jail_process import ExitReport, JailFailure, SandboxFailure
 from sandbox.jailed import JailedOptimizer, ParameterLayout, jail_order
 from sandbox.jobs import (
     Evidence,
@@ -53,6 +53,7 @@ from sandbox.jobs import (
 )
 from sandbox.mirror import MirroredService
 from sandbox.movement import sketch
+from sandbox.zygote_process import Zygote, memory_file
 
 __all__ = ["Evaluator", "UnusableConfigurationError", "WarmModel"]
 

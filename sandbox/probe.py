@@ -20,11 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sandbox.confine import Layer
-from sandbox.jail_process import Jail, SandboxFailure, Zygote, memory_file
+from sandbox.jail_process import Jail, SandboxFailure
 from sandbox.jobs import Limits
 from sandbox.levels import CAPABILITIES, Capability, level_of, needed_for
 from sandbox.ownership import owner_mark
 from sandbox.probes import SUCCEEDED, attempt
+from sandbox.zygote_process import Zygote, memory_file
 
 __all__ = ["ProbeReport", "ProbeRow", "probe"]
 

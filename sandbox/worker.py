@@ -21,7 +21,7 @@ import torch
 from nanochat.allocator import keep_freed_memory
 from sandbox.confine import die_with_parent
 from sandbox.evaluator import Evaluator, UnusableConfigurationError
-from sandbox.jail_process import SandboxFailure, Zygote
+from sandbox.jail_process import SandboxFailure
 from sandbox.jobs import WorkerReady, WorkerSpec
 from sandbox.levels import ELSEWHERE
 from sandbox.probe import probe
@@ -33,6 +33,7 @@ from sandbox.wire import (
     decode_job,
     encode_message,
 )
+from sandbox.zygote_process import Zygote
 
 __all__ = ["main"]
 

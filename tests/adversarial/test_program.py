@@ -4,9 +4,9 @@ import pytest
 
 from sandbox.baseline import seed_program
 from sandbox.evaluator import Evaluator
-from sandbox.jail_process import Zygote
 from sandbox.jobs import Job, WorkerSpec
 from sandbox.preflight import preflight
+from sandbox.zygote_process import Zygote
 from tests.adversarial.corpus import Attack, Slot
 from tests.adversarial.program import PROFILE, SCOPES, host_program, spliced
 

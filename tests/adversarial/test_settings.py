@@ -54,7 +54,7 @@ def test_namespaces_are_refused_and_forks_are_not() -> None:
     assert _run(_WITHOUT_NAMESPACES) == "-1 -1 -1 1\n"
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may")
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may become another user")
 def test_an_ordinary_user_cannot_become_another() -> None:
     with pytest.raises(PermissionError, match="only root"):
         as_ordinary_user()

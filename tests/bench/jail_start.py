@@ -11,10 +11,10 @@ from nanochat.allocator import keep_freed_memory
 from nanochat.contract import TrainingState
 from sandbox.baseline import seed_program
 from sandbox.evaluator import WarmModel
-from sandbox.jail_process import Outer, Zygote
 from sandbox.jailed import JailedOptimizer, ParameterLayout, jail_order
 from sandbox.jobs import Limits, WorkerSpec
 from sandbox.probe import probe
+from sandbox.zygote_process import Outer, Zygote
 from tests.bench.figures import Figure, spread
 
 __all__ = ["jail_start"]

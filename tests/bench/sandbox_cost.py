@@ -21,10 +21,10 @@ from nanochat.loop import InProcess, train
 from sandbox.baseline import seed_program
 from sandbox.evaluator import WarmModel
 from sandbox.executor import LocalPool
-from sandbox.jail_process import Zygote, memory_file
 from sandbox.jailed import JailedOptimizer, ParameterLayout, jail_order
 from sandbox.jobs import Job, Limits, Split, WorkerSpec
 from sandbox.preflight import preflight
+from sandbox.zygote_process import Zygote, memory_file
 from tests.bench.figures import Figure, spread
 
 __all__ = ["candidate_overhead", "step_overhead", "worker_memory"]

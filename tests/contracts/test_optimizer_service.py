@@ -18,10 +18,10 @@ import torch
 import nanochat.optim
 from nanochat.contract import Horizon, ParamInfo, Role, TrainingState
 from nanochat.loop import InProcess, OptimizerService
-from sandbox.jail_process import Zygote, memory_file
 from sandbox.jailed import JailedOptimizer, ParameterLayout, jail_order
 from sandbox.jobs import Limits
 from sandbox.mirror import MirroredService
+from sandbox.zygote_process import Zygote, memory_file
 
 SIDE, COUNT, STEPS = 16, 3, 60
 ELEMENTS = SIDE * SIDE * COUNT

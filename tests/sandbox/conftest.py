@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sandbox.jail_process import Zygote
+from sandbox.zygote_process import Zygote
 
 
 @pytest.fixture(scope="session")

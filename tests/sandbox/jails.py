@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 
 from nanochat.contract import TrainingState
-from sandbox.jail_process import Zygote, memory_file
 from sandbox.jailed import JailedOptimizer, ParameterLayout, jail_order
 from sandbox.jobs import Limits
+from sandbox.zygote_process import Zygote, memory_file
 
 SIDE = 32
 ELEMENTS = SIDE * SIDE

@@ -10,8 +10,8 @@ from nanochat.contract import Horizon
 from nanochat.loop import InProcess, train
 from sandbox.altered import jail_seed
 from sandbox.evaluator import Evaluator, UnusableConfigurationError, WarmModel
-from sandbox.jail_process import Zygote
 from sandbox.jobs import Gradients, Job, Limits, Outcome, Split, Status, WorkerSpec
+from sandbox.zygote_process import Zygote
 
 STEPS = 50  # beyond the shipped warm-up of 40
 SOURCE = Path(nanochat.optim.__file__).read_text(encoding="utf-8")

@@ -12,8 +12,9 @@ import threading
 import pytest
 import torch
 
-from sandbox.jail_process import JailFailure, SandboxFailure, Zygote
+from sandbox.jail_process import JailFailure, SandboxFailure
 from sandbox.jobs import Status
+from sandbox.zygote_process import Zygote
 from tests.sandbox.jails import LIMITS, Rig, jailed, optimizer_file
 
 

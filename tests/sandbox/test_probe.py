@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from sandbox.jail_process import Outer, Zygote
 from sandbox.levels import CAPABILITIES
 from sandbox.probe import ProbeReport, ProbeRow, probe
+from sandbox.zygote_process import Outer, Zygote
 
 
 @pytest.fixture(scope="module")

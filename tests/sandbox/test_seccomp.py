@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.jail_process import JailFailure, Zygote
+from sandbox.jail_process import JailFailure
 from sandbox.monitor import UNREMARKABLE
 from sandbox.refusals import describe_calls
 from sandbox.seccomp import FALLBACK, RECORDED, call_name
 from sandbox.system_calls import TABLES
+from sandbox.zygote_process import Zygote
 from tests.sandbox.jails import jailed, optimizer_file
 
 _FILTERED = "prctl(PR_SET_SECCOMP"

@@ -8,10 +8,10 @@ import pytest
 
 from sandbox import worker
 from sandbox.evaluator import Evaluator, UnusableConfigurationError
-from sandbox.jail_process import Zygote
 from sandbox.jobs import WorkerSpec
 from sandbox.levels import CAPABILITIES
 from sandbox.probe import ProbeReport, ProbeRow
+from sandbox.zygote_process import Zygote
 
 
 class _Describing:
